@@ -1,0 +1,18 @@
+"""MSE, L1 or Huber when a tenth of the training targets is contaminated?"""
+
+from harness import L1, MLP, MSE, Data, Experiment, Huber, TrainConfig, Variant
+
+experiment = Experiment(
+    question=__doc__,
+    base=TrainConfig(data=Data(name="outliers"), model=MLP(depth=2)),
+    factor="loss",
+    baseline="mse",
+    variants=(
+        Variant("mse", {"loss": MSE()}),
+        Variant("l1", {"loss": L1()}),
+        Variant("huber", {"loss": Huber(delta=1.0)}),
+    ),
+    metric="test/mae",
+    goal="min",
+    smallest_effect=0.05,
+)

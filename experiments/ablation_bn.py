@@ -4,7 +4,7 @@ from harness import MLP, Experiment, TrainConfig, Variant
 
 experiment = Experiment(
     question=__doc__,
-    base=TrainConfig(model=MLP(dropout=0.5)),
+    base=TrainConfig(model=MLP(dropout=0.2)),
     factor="model.norm",
     baseline="none",
     variants=(Variant("none", {"model.norm": "none"}), Variant("bn", {"model.norm": "batch"})),

@@ -91,16 +91,16 @@ class Experiment:
         Raises:
             ConfigError: a setting is unknown, or is what the variants are compared on.
         """
-        changes = self.variant(variant).changes
+        compared = {key for each in self.variants for key in each.changes}
         for dotted in settings or {}:
-            for declared in changes:
-                if declared == dotted or declared.startswith(f"{dotted}."):
-                    levels = ", ".join(each.name for each in self.variants)
-                    raise ConfigError(
-                        f"'{dotted}' is what {self.name or 'this experiment'} compares "
-                        f"(variants {levels}); it cannot be set for all of them",
-                        f"copy experiments/{self.name.replace('-', '_')}.py to compare other levels",
-                    )
+            if any(key == dotted or key.startswith(f"{dotted}.") for key in compared):
+                levels = ", ".join(each.name for each in self.variants)
+                raise ConfigError(
+                    f"'{dotted}' is what {self.name or 'this experiment'} compares "
+                    f"(variants {levels}); it cannot be set for all of them",
+                    "to compare other levels, copy its file in experiments/ and change them",
+                )
+        changes = self.variant(variant).changes
         return self.base.override(changes).override(settings or {})
 
     def variant(self, name: str) -> Variant:

@@ -1,0 +1,32 @@
+# `make run` and `make test` do all the set-up on a fresh machine: .venv, then the package and its tools.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: run test check fix setup clean
+
+run: $(READY)  ## set up, then the main job on the embedded data
+	$(BIN)/harness run ablation-bn
+
+test: check  ## lint, types, tests
+	$(BIN)/python -m pytest
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+fix: $(READY)  ## what the linter can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	command -v uv >/dev/null || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	PATH="$$PATH:$(CURDIR)/$(BIN)" uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]'
+	touch $(READY)
+
+clean:  ## removes the environment; keeps data and results
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,281 @@
+"""The command line: parse, call one function, print. Heavy imports only inside the commands.
+
+Every failure that is the user's to mend is a `HarnessError`: one message on standard error and a
+stable exit code (see `errors.py`). HARNESS_DEBUG=1 shows the traceback as well.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.cli_data import data
+
+if TYPE_CHECKING:
+    from harness.project import Project
+
+
+class _Seeds(click.ParamType):
+    """`8` means seeds 0 to 7; `0,3,7` means just those."""
+
+    name = "N|LIST"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            listed = [int(part) for part in value.split(",") if part.strip()]
+        except ValueError:
+            self.fail(f"{value!r} is not a count (8) or a list (0,3,7)", param, ctx)
+        return listed[0] if "," not in value and listed else listed
+
+
+_SEEDS = _Seeds()
+_SET = click.option(
+    "--set", "assignments", metavar="KEY=VALUE", multiple=True, help="Change a setting; repeatable."
+)
+_DATA = click.option("--data", "data_name", metavar="NAME", help="Data set to run on.")
+_DEVICE = click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 90})
+@click.version_option(package_name="harness", message="harness %(version)s")
+def cli() -> None:
+    """Ask whether BatchNorm, dropout, Adam or warmup really helps.
+
+    An experiment trains every variant with the same seeds, on the same batches, from the same
+    initial weights where they share them, and compares the variants seed by seed.
+    """
+
+
+@cli.command("list")
+def list_() -> None:
+    """List experiments, studies and the last result of each."""
+    from harness.listing import experiment_lines
+
+    for line in experiment_lines(_project(), _width()):
+        click.echo(line)
+
+
+@cli.command()
+@click.argument("name")
+@_SET
+@_DATA
+@click.option("--seeds", type=_SEEDS, help="A count (8) or a list (0,3,7).")
+@click.option("--settings", "all_settings", is_flag=True, help="List every setting and its value.")
+def show(
+    name: str,
+    assignments: tuple[str, ...],
+    data_name: str | None,
+    seeds: Any,
+    all_settings: bool,
+) -> None:
+    """Show what experiment NAME asks, compares and would train."""
+    from harness.listing import show_lines
+
+    lines = show_lines(
+        _project(), name, _settings(assignments), seeds, data_name, all_settings, _width()
+    )
+    for line in lines:
+        click.echo(line)
+
+
+@cli.command()
+@click.argument("name")
+@_SET
+@_DATA
+@click.option("--seeds", type=_SEEDS, help="A count (8) or a list (0,3,7).")
+@click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training rows.")
+@_DEVICE
+@click.option(
+    "--stack",
+    "executor",
+    type=click.Choice(["auto", "batched", "looped"]),
+    default="auto",
+    show_default=True,
+    help="How the cells of a stack are computed.",
+)
+@click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
+@click.option("--fresh", is_flag=True, help="Train recorded cells again.")
+def run(
+    name: str,
+    assignments: tuple[str, ...],
+    data_name: str | None,
+    seeds: Any,
+    epochs: int | None,
+    device: str,
+    executor: str,
+    dry_run: bool,
+    fresh: bool,
+) -> None:
+    """Train every variant of experiment NAME with every seed, and compare them."""
+    from harness.plan import with_epochs
+
+    project = _project()
+    experiment = project.experiment(name)
+    settings = with_epochs(_settings(assignments), epochs)
+    from harness.commands import run_experiment
+
+    run_experiment(
+        project,
+        experiment,
+        settings=settings,
+        seeds=seeds,
+        data=data_name,
+        device=device,
+        executor=executor,
+        dry_run=dry_run,
+        fresh=fresh,
+        width=_width(),
+    )
+
+
+@cli.command()
+@click.argument("study", required=False)
+@click.option("--trials", type=click.IntRange(min=1), help="Trials in all, earlier ones included.")
+@click.option("--experiment", metavar="NAME", help="Tune a variant of another experiment.")
+@click.option("--variant", metavar="NAME", help="The variant to tune.")
+@_SET
+@_DATA
+@click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training rows.")
+@_DEVICE
+def tune(
+    study: str | None,
+    trials: int | None,
+    experiment: str | None,
+    variant: str | None,
+    assignments: tuple[str, ...],
+    data_name: str | None,
+    epochs: int | None,
+    device: str,
+) -> None:
+    """Search the settings of STUDY (by default the only one) with Optuna.
+
+    Run the same command again to continue; --trials is the total.
+    """
+    from harness.plan import with_epochs
+
+    project = _project()
+    settings = with_epochs(_settings(assignments), epochs)
+    from harness.commands import tune_study
+
+    tune_study(
+        project,
+        study,
+        trials=trials,
+        experiment=experiment,
+        variant=variant,
+        settings=settings,
+        data=data_name,
+        device=device,
+        width=_width(),
+    )
+
+
+@cli.command()
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
+@click.option("--open/--no-open", "open_browser", default=True, help="Open the browser.")
+@click.option("--experiment", metavar="NAME", help="Open on this experiment.")
+def ui(port: int, open_browser: bool, experiment: str | None) -> None:
+    """Browse the runs in the MLflow UI, grouped by variant."""
+    from harness.commands import open_ui
+
+    open_ui(_project(), port, open_browser, experiment)
+
+
+@cli.command()
+@click.argument("name")
+@click.option(
+    "--format",
+    "formats",
+    default="html",
+    show_default=True,
+    metavar="LIST",
+    help="Any of html, md, csv, json, separated by commas.",
+)
+@click.option("--data", "data_name", metavar="NAME", help="The latest comparison on this data set.")
+@click.option("--comparison", metavar="KEY", help="This comparison; its key starts with KEY.")
+@click.option(
+    "--output", metavar="DIR|-", help="Folder to write to [default: reports]; - for standard output."
+)
+def report(
+    name: str, formats: str, data_name: str | None, comparison: str | None, output: str | None
+) -> None:
+    """Export the latest comparison of experiment NAME."""
+    from harness.commands import write_report
+
+    write_report(_project(), name, formats, data_name, comparison, output)
+
+
+cli.add_command(data)
+
+
+def main() -> None:
+    """The `harness` command: runs the group and turns failures into messages and exit codes."""
+    from harness.errors import HarnessError
+
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except HarnessError as error:
+        _report(error.message, *error.details)
+        _debug()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        _report("stopped")
+        sys.exit(130)
+    except BrokenPipeError:  # `harness list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        if os.environ.get("HARNESS_DEBUG"):
+            raise
+        _report(
+            f"unexpected {type(error).__name__}: {error}",
+            "this is a fault of the harness; HARNESS_DEBUG=1 shows where it happened",
+        )
+        sys.exit(1)
+
+
+def _report(message: str, *details: str) -> None:
+    click.echo(f"error: {message}", err=True)
+    for detail in details:
+        click.echo(f"  {detail}", err=True)
+
+
+def _debug() -> None:
+    if os.environ.get("HARNESS_DEBUG"):
+        import traceback
+
+        traceback.print_exc()
+
+
+def _project() -> Project:
+    from harness.project import find_project
+
+    return find_project()
+
+
+def _settings(assignments: tuple[str, ...]) -> dict[str, Any]:
+    from harness.config import parse_assignment
+
+    return dict(parse_assignment(text) for text in assignments)
+
+
+def _width() -> int:
+    import shutil
+
+    return max(60, min(shutil.get_terminal_size((80, 24)).columns, 120))
+
+
+if __name__ == "__main__":
+    main()

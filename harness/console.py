@@ -1,0 +1,99 @@
+"""Progress on the terminal: bars where there is one, plain lines where output goes to a file or pipe."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import click
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+    from harness.runner import Progress
+
+
+class TrainingDisplay:
+    """One line per stack. On a terminal it fills as epochs pass; elsewhere it is printed at the end,
+    and every `line_seconds` while a stack is at work.
+    """
+
+    line_seconds = 15.0
+
+    def __init__(self, label_width: int) -> None:
+        self.label_width = label_width
+        self.bars: Bars | None = _bars() if sys.stdout.isatty() else None
+        self.task: TaskID | None = None
+        self.current = ""
+        self.last_line = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if self.bars:
+            self.bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.bars:
+            self.bars.stop()
+
+    def show(self, at: Progress) -> None:
+        """Shows an epoch of a stack."""
+        if self.bars:
+            self._bar(self.bars, at)
+            return
+        now = time.monotonic()
+        if at.epoch == at.epochs or now - self.last_line > self.line_seconds:
+            click.echo(f"  {self._text(at)}  {at.epoch}/{at.epochs}  {_speed(at)}")
+            self.last_line = now
+
+    def preparing(self, what: str, done: int, total: int) -> None:
+        """Shows work on the data before training."""
+        if self.bars:
+            if self.current != what:
+                self.current = what
+                self.task = self.bars.add_task(what, total=total, speed="")
+            assert self.task is not None
+            self.bars.update(self.task, completed=done, total=total)
+        elif done >= total or time.monotonic() - self.last_line > self.line_seconds:
+            click.echo(f"  {what}  {done:,}/{total:,}")
+            self.last_line = time.monotonic()
+
+    def _bar(self, bars: Bars, at: Progress) -> None:
+        text = self._text(at)
+        if at.epoch == 0 or self.task is None or self.current != text:
+            self.current = text
+            self.task = bars.add_task(text, total=at.epochs, speed="")
+        bars.update(self.task, completed=at.epoch, speed=_speed(at))
+
+    def _text(self, at: Progress) -> str:
+        cells = f"{at.cells} cell{'s' * (at.cells > 1)}"
+        return f"{at.label:<{self.label_width}}  {cells:<8}  {at.executor:<7}"
+
+
+def _speed(at: Progress) -> str:
+    diverged = f"  {at.diverged} diverged" if at.diverged else ""
+    rate = f"{at.samples_per_second:>9,.0f} samples/s  " if at.epoch else ""
+    return f"{rate}{at.metric} {at.value:.3f}{diverged}"
+
+
+def _bars() -> Bars:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    return Progress(
+        TextColumn("  {task.description}", markup=False),
+        BarColumn(bar_width=16),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]}", markup=False),
+        console=Console(highlight=False),
+    )
+
+

@@ -1,0 +1,147 @@
+"""What a result belongs to: fingerprints of cells, and the environment they ran in.
+
+A fingerprint is a hash over everything that can change a cell's result: its settings, its seed, the
+data, the training code and torch's version. Equal fingerprints mean the same result, so it is reused.
+The code counts as Python reads it: a changed comment or docstring retrains nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+import getpass
+import hashlib
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from harness.config import NOT_RESULT_AFFECTING, TrainConfig
+from harness.experiment import digest
+
+TRAINING_CODE = (
+    "streams.py",
+    "losses.py",
+    "optim.py",
+    "schedules.py",
+    "models",
+    "training",
+    "data/datasets.py",
+    "data/decode.py",
+    "data/loaders.py",
+    "data/parquet.py",
+    "data/resident.py",
+    "data/shards.py",
+    "data/splits.py",
+)
+"""Files and folders of this package whose code can change a result."""
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """What all cells of a comparison have in common, for their fingerprints."""
+
+    data_sha256: str
+    code_sha256: str
+    torch_version: str
+
+
+def fingerprint(config: TrainConfig, seed: int, ingredients: Ingredients) -> str:
+    """The name of a cell's result: SHA-256, hex. `config` is resolved."""
+    return digest(
+        {
+            "config": result_settings(config),
+            "seed": seed,
+            "data": ingredients.data_sha256,
+            "code": ingredients.code_sha256,
+            "torch": ingredients.torch_version,
+        }
+    )
+
+
+def result_settings(config: TrainConfig) -> dict[str, Any]:
+    """The settings that can change a result, by dotted key."""
+    return {k: v for k, v in config.flat().items() if k not in NOT_RESULT_AFFECTING}
+
+
+def code_sha256(package: Path | None = None) -> str:
+    """SHA-256 over the training code without comments, docstrings and layout."""
+    root = package or Path(__file__).parent
+    total = hashlib.sha256()
+    for entry in TRAINING_CODE:
+        path = root / entry
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            tree = ast.parse(file.read_text(encoding="utf-8"))
+            for node in ast.walk(tree):
+                _drop_strings_alone(node)
+            total.update(f"{file.relative_to(root).as_posix()}\n{ast.unparse(tree)}\n".encode())
+    return total.hexdigest()
+
+
+def _drop_strings_alone(node: ast.AST) -> None:
+    """Removes docstrings, and the string literals that document a constant under it."""
+    body = getattr(node, "body", None)
+    if isinstance(body, list):
+        kept = [
+            statement
+            for statement in body
+            if not (
+                isinstance(statement, ast.Expr)
+                and isinstance(statement.value, ast.Constant)
+                and isinstance(statement.value.value, str)
+            )
+        ]
+        node.body = kept or [ast.Pass()]  # type: ignore[attr-defined]
+
+
+def environment(root: Path, device: str) -> dict[str, Any]:
+    """Where a run happens: git state of the project, versions, machine. Plain JSON values."""
+    import torch
+
+    packages = ("torch", "torchvision", "numpy", "pyarrow", "mlflow", "optuna", "scipy")
+    return {
+        **git_state(root),
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in packages},
+        "harness": metadata.version("harness"),
+        "device": torch.cuda.get_device_name() if device == "cuda" else device,
+        "cpu": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "host": socket.gethostname(),
+        "user": _user(),
+        "command": " ".join(["harness", *sys.argv[1:]]),
+    }
+
+
+def git_state(root: Path) -> dict[str, Any]:
+    """`git_commit` (or None outside a repository) and `git_dirty`."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = git("rev-parse", "HEAD")
+    changed = git("status", "--porcelain", "--untracked-files=no") if commit else None
+    return {"git_commit": commit, "git_dirty": bool(changed)}
+
+
+def to_json(value: Any) -> str:
+    """Readable JSON with a final newline."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container user without a name
+        return str(os.getuid())

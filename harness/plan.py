@@ -1,0 +1,186 @@
+"""What a command would train, worked out before anything starts.
+
+experiment + settings + data set + seeds -> cells with fingerprints. Every setting is checked here, so
+that a typing error costs nothing. Which cells are already recorded is the runner's question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.config import TrainConfig
+from harness.data.catalog import Entry, choose
+from harness.errors import ConfigError
+from harness.experiment import METRICS, Cell, Experiment, digest, resolve, seed_list
+from harness.project import Project
+
+if TYPE_CHECKING:
+    from harness.data.parquet import Card
+    from harness.identity import Ingredients
+
+
+@dataclass(frozen=True)
+class Outline:
+    """An experiment on a data set, with every setting filled in. Needs no heavy import.
+
+    `configs` holds the resolved config of each variant; `metric` and `goal` are the experiment's own,
+    or the main ones of the task where the data set is of another kind.
+    """
+
+    experiment: Experiment
+    entry: Entry
+    stand_in_for: str | None
+    note: str | None
+    settings: Mapping[str, Any]
+    seeds: tuple[int, ...]
+    configs: Mapping[str, TrainConfig]
+    metric: str
+    goal: str
+    smallest_effect: float | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An outline with its data opened and its cells named by fingerprint.
+
+    `key` names the comparison: experiment, data and settings, whatever the seeds and variants.
+    """
+
+    outline: Outline
+    card: Card
+    ingredients: Ingredients
+    cells: tuple[Cell, ...]
+    key: str
+
+
+def outline(
+    project: Project,
+    experiment: Experiment,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    seeds: int | Sequence[int] | None = None,
+    data: str | None = None,
+) -> Outline:
+    """Works out an experiment's configs.
+
+    Raises:
+        ConfigError: an unknown setting, a bad value, a data set that does not fit the experiment.
+        DataError: the data set asked for is not there.
+    """
+    settings = dict(settings or {})
+    asked = data or settings.pop("data.name", None)
+    wanted = asked or experiment.base.data.name
+    entry, note = choose(wanted, project, explicit=asked is not None)
+    metric, goal, effect = _metric(experiment, entry)
+    configs = {
+        variant.name: resolve(experiment.config(variant.name, settings), entry)
+        for variant in experiment.variants
+    }
+    return Outline(
+        experiment=experiment,
+        entry=entry,
+        stand_in_for=wanted if entry.name != wanted else None,
+        note=note,
+        settings=settings,
+        seeds=seed_list(experiment.seeds if seeds is None else seeds),
+        configs=configs,
+        metric=metric,
+        goal=goal,
+        smallest_effect=effect,
+    )
+
+
+def make_plan(outline: Outline, card: Card, ingredients: Ingredients) -> Plan:
+    """Names every cell of the outline.
+
+    Raises:
+        ConfigError: a batch holds more rows than there are to train on.
+    """
+    for config in outline.configs.values():
+        _check_batch(config, card)
+    cells = tuple(
+        cell_of(variant, seed, config, ingredients)
+        for variant, config in outline.configs.items()
+        for seed in outline.seeds
+    )
+    baseline = outline.configs[outline.experiment.baseline]
+    key = digest(
+        {
+            "experiment": outline.experiment.name,
+            "data": card.sha256,
+            "config": baseline.flat(),
+            "code": ingredients.code_sha256,
+            "torch": ingredients.torch_version,
+        }
+    )
+    return Plan(outline, card, ingredients, cells, key[:16])
+
+
+def cell_of(variant: str, seed: int, config: TrainConfig, ingredients: Ingredients) -> Cell:
+    """The cell of a variant and a seed, with its fingerprint."""
+    from harness.identity import fingerprint
+
+    return Cell(variant, seed, config, fingerprint(config, seed, ingredients))
+
+
+def estimated_seconds(cells: Iterable[Cell], card_rows: int, features: int, outputs: int) -> float:
+    """A rough guess of the training time on a CPU, from counted operations.
+
+    Assumes 40 GFLOP/s of useful arithmetic and 0.2 ms of overhead per cell and step. It is good to
+    a factor of two or three.
+    """
+    total = 0.0
+    for cell in cells:
+        config = cell.config
+        assert config.epochs is not None
+        assert config.batch_size is not None
+        widths = (features, *(config.model.hidden or ()), outputs)
+        weights = sum(a * b for a, b in zip(widths, widths[1:], strict=False))
+        rows = card_rows * (1 - (config.data.validation or 0))
+        steps = rows // config.batch_size * config.epochs
+        total += steps * (2e-4 + 6 * weights * config.batch_size / 40e9)
+    return total
+
+
+def with_epochs(settings: Mapping[str, Any], epochs: int | None) -> dict[str, Any]:
+    """`settings` with `--epochs` among them.
+
+    Raises:
+        ConfigError: both say it.
+    """
+    if epochs is None:
+        return dict(settings)
+    if "epochs" in settings:
+        raise ConfigError(
+            "the epochs are given twice", "use --epochs or --set epochs=..., not both"
+        )
+    return {**settings, "epochs": epochs}
+
+
+def _metric(experiment: Experiment, entry: Entry) -> tuple[str, str, float | None]:
+    """The experiment's metric, or the task's main one where the data set has another task."""
+    known = METRICS[entry.task]
+    part, _, name = experiment.metric.partition("/")
+    if name in known:
+        return experiment.metric, experiment.goal, experiment.smallest_effect
+    home = {task for task, names in METRICS.items() if name in names}
+    if not home:
+        raise ConfigError(
+            f"{experiment.name}: no metric '{experiment.metric}'",
+            f"valid on {entry.name}: {', '.join(f'{part}/{each}' for each in known)}",
+        )
+    main, goal = next(iter(known.items()))
+    # a smallest effect is in the units of the metric it was stated for
+    return f"{part}/{main}", goal, None
+
+
+def _check_batch(config: TrainConfig, card: Card) -> None:
+    assert config.batch_size is not None
+    rows = card.rows["train"] - round(card.rows["train"] * (config.data.validation or 0))
+    if config.batch_size > rows:
+        raise ConfigError(
+            f"batch_size {config.batch_size} is more than the {rows} training rows of {card.name}",
+            f"valid: 1 to {rows}, for example --set batch_size={min(64, rows)}",
+        )

@@ -1,0 +1,220 @@
+"""Writes runs: the histories and artifacts of cells, and the plan a report starts from.
+
+A cell's run holds its main settings as params, its origin as tags, a metric row per epoch, and three
+files: config.json (every setting), history.parquet (a row per epoch), weights.safetensors.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import safetensors.torch
+import torch
+
+from harness import identity, models
+from harness.experiment import Cell
+from harness.plan import Plan
+from harness.training.loop import Epoch, Outcome
+
+if TYPE_CHECKING:
+    from harness.tracking import DatasetInfo, Store
+
+Row = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run, none of which changes a result beyond float tolerance."""
+
+    device: str = "cpu"
+    executor: str = "auto"
+    command: str = ""
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Recorder:
+    """Writes the epochs and outcomes of a stack's cells into their runs, a few seconds at a time."""
+
+    flush_seconds = 10.0
+
+    def __init__(self, store: Store, open_runs: dict[Cell, str], work: Path) -> None:
+        self.store, self.open_runs, self.work = store, open_runs, work
+        self.history: dict[Cell, list[Row]] = {cell: [] for cell in open_runs}
+        self.logged = dict.fromkeys(open_runs, 0)
+        self.last_flush = time.monotonic()
+
+    def epoch(self, event: Epoch) -> None:
+        """Keeps the rows of an epoch; writes what has gathered when some seconds have passed."""
+        for cell, row in event.rows.items():
+            self.history[cell].append(row)
+        if time.monotonic() - self.last_flush > self.flush_seconds:
+            for cell in event.rows:
+                self._flush(cell)
+            self.last_flush = time.monotonic()
+
+    def finish(self, outcome: Outcome, extra_tags: Mapping[str, str] | None = None) -> str:
+        """Records a cell's outcome with its artifacts and ends its run; returns the run id."""
+        cell = outcome.cell
+        run_id = self.open_runs[cell]
+        self._flush(cell)
+        folder = self.work / cell.fingerprint
+        folder.mkdir(parents=True, exist_ok=True)
+        write_artifacts(folder, cell, self.history[cell], outcome.weights)
+        tags = dict(extra_tags or {})
+        if outcome.diverged_step is not None:
+            tags["harness.diverged"] = str(outcome.diverged_step)
+        self.store.finish_cell(run_id, outcome.metrics, tags, folder)
+        shutil.rmtree(folder)
+        del self.open_runs[cell]
+        return run_id
+
+    def _flush(self, cell: Cell) -> None:
+        rows = self.history[cell][self.logged[cell] :]
+        if rows:
+            self.store.log_history(self.open_runs[cell], rows)
+            self.logged[cell] += len(rows)
+
+
+def write_artifacts(
+    folder: Path, cell: Cell, history: Sequence[Row], weights: Mapping[str, torch.Tensor]
+) -> None:
+    """config.json, history.parquet (a row per epoch) and weights.safetensors."""
+    (folder / "config.json").write_text(identity.to_json(cell.config.flat()), encoding="utf-8")
+    columns = list(dict.fromkeys(name for row in history for name in row))
+    table = pa.table({name: [row.get(name) for row in history] for name in columns})
+    pq.write_table(table, folder / "history.parquet", write_page_checksum=True)
+    safetensors.torch.save_file(
+        {name: tensor.contiguous() for name, tensor in weights.items()},
+        folder / "weights.safetensors",
+    )
+
+
+def plan_record(plan: Plan, run_ids: Mapping[Cell, str], options: Options) -> dict[str, Any]:
+    """The comparison as plain JSON: what the report trusts for what belongs to it."""
+    outline, card = plan.outline, plan.card
+    experiment = outline.experiment
+    planned = {**dict.fromkeys(plan.cells), **dict.fromkeys(run_ids)}
+    return {
+        "experiment": experiment.name,
+        "question": experiment.question,
+        "factor": experiment.factor,
+        "baseline": experiment.baseline,
+        "metric": outline.metric,
+        "goal": outline.goal,
+        "smallest_effect": outline.smallest_effect,
+        "dataset": {
+            "name": card.name,
+            "sha256": card.sha256,
+            "task": card.task,
+            "stand_in_for": outline.stand_in_for,
+            "rows": dict(card.rows),
+            "outputs": card.outputs,
+        },
+        "command": options.command,
+        "seeds": sorted({cell.seed for cell in planned}),
+        "settings": dict(outline.settings),
+        "variants": [
+            {
+                "name": variant.name,
+                "changes": _jsonable(variant.changes),
+                "config": outline.configs[variant.name].flat(),
+                "parameters": parameter_count(plan, variant.name),
+            }
+            for variant in experiment.variants
+        ],
+        "cells": [
+            {
+                "variant": cell.variant,
+                "seed": cell.seed,
+                "fingerprint": cell.fingerprint,
+                "run_id": run_ids.get(cell),
+            }
+            for cell in planned
+        ],
+        "environment": dict(options.environment),
+    }
+
+
+def parameter_count(plan: Plan, variant: str) -> int:
+    """Trained numbers of a variant's model."""
+    with torch.device("meta"):
+        model = models.build(
+            plan.outline.configs[variant].model, plan.card.input_shape, plan.card.outputs
+        )
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _jsonable(changes: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        dotted: value.model_dump() if hasattr(value, "model_dump") else value
+        for dotted, value in changes.items()
+    }
+
+
+def dataset_info(plan: Plan) -> DatasetInfo:
+    """The data set as the store records it."""
+    from harness.tracking import DatasetInfo
+
+    return DatasetInfo(plan.card.name, plan.card.sha256, plan.card.task, plan.card.rows)
+
+
+def comparison_tags(plan: Plan, options: Options) -> dict[str, str]:
+    """What a comparison's parent run is tagged with."""
+    return {
+        "harness.data": plan.card.name,
+        "harness.data_sha256": plan.card.sha256,
+        **_environment_tags(options),
+    }
+
+
+def cell_tags(cell: Cell, plan: Plan, options: Options) -> dict[str, str]:
+    """What a run is tagged with, beside what the store itself adds."""
+    return {
+        "variant": cell.variant,
+        "seed": str(cell.seed),
+        "harness.fingerprint": cell.fingerprint,
+        "harness.data": plan.card.name,
+        "harness.data_sha256": plan.card.sha256,
+        "harness.code_sha256": plan.ingredients.code_sha256,
+        "harness.torch": plan.ingredients.torch_version,
+        **_environment_tags(options),
+    }
+
+
+def _environment_tags(options: Options) -> dict[str, str]:
+    environment = options.environment
+    versions = ("python", "torch", "torchvision", "numpy", "pyarrow", "mlflow", "harness")
+    return {
+        "harness.git_commit": str(environment.get("git_commit") or ""),
+        "harness.git_dirty": str(environment.get("git_dirty", "")).lower(),
+        "harness.versions": identity.to_json(
+            {name: environment.get(name) for name in versions}
+        ).strip(),
+        "harness.device": str(environment.get("device", options.device)),
+        "mlflow.source.name": options.command,
+        "mlflow.source.git.commit": str(environment.get("git_commit") or ""),
+        "mlflow.user": str(environment.get("user", "")),
+    }
+
+
+def params(plan: Plan, cell: Cell) -> dict[str, Any]:
+    """The columns of the run table: what varies, and the settings people look for."""
+    flat = cell.config.flat()
+    varied = {
+        name
+        for name in flat
+        if len({str(c.flat().get(name)) for c in plan.outline.configs.values()}) > 1
+    }
+    main = (
+        "model.norm", "model.hidden", "model.dropout", "loss", "optim", "optim.lr", "schedule",
+        "schedule.warmup", "batch_size", "epochs",
+    )  # fmt: skip
+    wanted = [name for name in flat if name in varied or name in main]
+    return {"variant": cell.variant, **{name: flat[name] for name in wanted}}

@@ -1,0 +1,1 @@
+"""Training: `stack` (what trains together), `step` (one step), `loop` (epochs), `evaluate`."""

@@ -1,0 +1,232 @@
+"""The training loop of a stack: epochs of steps, an evaluation after each, the test set once.
+
+`train(stack, loader)` yields one `Epoch` after each epoch (and one for epoch 0, before the first step)
+and ends with `Outcome`s, one per cell. The loop holds no tracking and prints nothing: whoever
+iterates decides what to record, and may stop at any epoch by closing the generator.
+
+A cell whose training loss is not finite has diverged. That is a result: its first such step is kept,
+it leaves the stack at the end of the epoch, and it scores what a model that has learned nothing would.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from harness.data.loaders import Loader, stacked_batches, stacked_eval
+from harness.experiment import Cell
+from harness.training.evaluate import Sums, chance
+from harness.training.stack import Stack
+from harness.training.step import (
+    Executor,
+    batched_step,
+    evaluate_batch,
+    looped_step,
+    step_flops,
+    view,
+)
+
+Row = dict[str, float]
+EVAL_ROWS = 4096
+"""Rows of one evaluation batch, over all cells: enough to be fast, little enough to stay in cache."""
+ONE_THREAD_FLOPS = 1e8
+"""A step of a whole stack below this is faster on one thread."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch gave: a row of metrics for each cell still in training."""
+
+    number: int
+    rows: dict[Cell, Row]
+    samples_per_second: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one cell: its final metrics, its weights, the step it diverged at if it did."""
+
+    cell: Cell
+    metrics: Row
+    weights: dict[str, Tensor]
+    diverged_step: int | None = None
+
+
+def train(
+    stack: Stack, loader: Loader, executor: Executor, test: bool = True
+) -> Iterator[Epoch | Outcome]:
+    """Trains the stack to its last epoch. Without `test` the test set is not read (tuning).
+
+    Yields:
+        An `Epoch` for each epoch from 0, then an `Outcome` for each cell.
+    """
+    with _threads(stack):
+        last: dict[Cell, Row] = {}
+        rows = dict(zip(stack.cells, _validate(stack, loader, executor), strict=True))
+        yield Epoch(0, {cell: {"epoch": 0, "step": 0, **row} for cell, row in rows.items()}, 0.0)
+        for number in range(1, stack.epochs + 1):
+            start = time.perf_counter()
+            rates = stack.rates[stack.step]
+            losses, squared, sums = RUN_EPOCH[executor](stack, loader, number)
+            trained = sums.metrics("train")
+            seconds = time.perf_counter() - start
+            diverged_at = _first_not_finite(losses, stack.step - losses.shape[0])
+            validated = _validate(stack, loader, executor)
+            cells = len(stack.cells)
+            throughput = losses.shape[0] * stack.batch_size * cells / seconds
+            timing = {"train_seconds": seconds / cells, "samples_per_second": throughput}
+            epoch_rows: dict[Cell, Row] = {}
+            for k, cell in enumerate(stack.cells):
+                epoch_rows[cell] = {
+                    "epoch": number,
+                    "step": stack.step,
+                    **trained[k],
+                    **validated[k],
+                    "lr": float(rates[k]),
+                    "grad_norm": math.sqrt(squared[k]),
+                    **timing,
+                }
+            last.update(epoch_rows)
+            yield Epoch(number, epoch_rows, throughput)
+            if diverged_at:
+                for k, step in diverged_at.items():
+                    yield _diverged(stack, loader, k, step, test)
+                kept = [k for k in range(cells) if k not in diverged_at]
+                if not kept:
+                    return
+                stack.keep(kept)
+        if test:
+            yield from _test(stack, loader, executor, last)
+        else:
+            for k, cell in enumerate(stack.cells):
+                yield Outcome(cell, _final_validation(last[cell]), stack.weights(k))
+
+
+@contextmanager
+def _threads(stack: Stack) -> Iterator[None]:
+    """One thread for small stacks: handing out small kernels costs more than it gains."""
+    before = torch.get_num_threads()
+    small = step_flops(stack) * len(stack.cells) < ONE_THREAD_FLOPS
+    torch.set_num_threads(1 if small else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _batched_epoch(stack: Stack, loader: Loader, number: int) -> tuple[Tensor, list[float], Sums]:
+    """All steps of one epoch: losses (steps, K), last squared gradient norms, sums."""
+    stack.module.train()
+    sums = Sums(loader.card.task, loader.card.target_scale)
+    losses = []
+    squared = torch.zeros(len(stack.cells))
+    seeds = stack.seeds
+    which = torch.tensor([seeds.index(cell.seed) for cell in stack.cells], device=stack.device)
+    each_its_own = which.tolist() == list(range(len(seeds)))
+    for inputs, targets in stacked_batches(loader, seeds, number, stack.batch_size):
+        if not each_its_own:
+            inputs, targets = inputs[which], targets[which]
+        loss, outputs, squared = batched_step(stack, inputs, targets)
+        sums.add(loss, outputs, targets)
+        losses.append(loss)
+    return torch.stack(losses), squared.tolist(), sums
+
+
+def _looped_epoch(stack: Stack, loader: Loader, number: int) -> tuple[Tensor, list[float], Sums]:
+    """The same, one cell after another: its weights stay in cache for the whole epoch."""
+    stack.module.train()
+    per_cell: list[Tensor] = []
+    squared: list[float] = []
+    totals: list[dict[str, Tensor]] = []
+    steps = rows = 0
+    for k, cell in enumerate(stack.cells):
+        own = view(stack, k)
+        sums = Sums(loader.card.task, loader.card.target_scale)
+        losses = []
+        norm = torch.zeros(())
+        batches = loader.train_batches(cell.seed, number, stack.batch_size)
+        for ahead, (inputs, targets) in enumerate(batches):
+            loss, outputs, norm = looped_step(stack, own, stack.step + ahead, inputs, targets)
+            sums.add(loss.unsqueeze(0), outputs.unsqueeze(0), targets.unsqueeze(0))
+            losses.append(loss)
+        per_cell.append(torch.stack(losses))
+        squared.append(float(norm))
+        totals.append(sums.totals)
+        steps, rows = len(losses), sums.rows
+    stack.step += steps
+    joined = {name: torch.cat([total[name] for total in totals]) for name in totals[0]}
+    return (
+        torch.stack(per_cell, dim=1),
+        squared,
+        Sums(loader.card.task, loader.card.target_scale, rows, joined),
+    )
+
+
+RUN_EPOCH = {"batched": _batched_epoch, "looped": _looped_epoch}
+
+
+def _validate(stack: Stack, loader: Loader, executor: Executor) -> list[Row]:
+    """Validation metrics of each cell on its own seed's split."""
+    stack.module.eval()
+    seeds = stack.seeds
+    which = torch.tensor([seeds.index(cell.seed) for cell in stack.cells], device=stack.device)
+    sums = Sums(loader.card.task, loader.card.target_scale)
+    rows = max(EVAL_ROWS // len(seeds), 64)
+    for inputs, targets in stacked_eval(loader, seeds, rows):
+        x, y = (inputs, targets) if len(seeds) == len(which) else (inputs[which], targets[which])
+        losses, outputs = evaluate_batch(stack, x, y, executor, shared_rows=False)
+        sums.add(losses, outputs, y)
+    return sums.metrics("val")
+
+
+def _test(
+    stack: Stack, loader: Loader, executor: Executor, last: dict[Cell, Row]
+) -> Iterator[Outcome]:
+    """The test set, read once for all cells of the stack."""
+    stack.module.eval()
+    sums = Sums(loader.card.task, loader.card.target_scale)
+    for inputs, targets in loader.eval_batches("test", 0, EVAL_ROWS):
+        losses, outputs = evaluate_batch(stack, inputs, targets, executor, shared_rows=True)
+        sums.add(losses, outputs, targets.expand(len(stack.cells), *targets.shape))
+    for k, (cell, metrics) in enumerate(zip(stack.cells, sums.metrics("test"), strict=True)):
+        if not math.isfinite(metrics["test/loss"]):
+            yield _diverged(stack, loader, k, stack.step, test=True)
+        else:
+            metrics = {**_final_validation(last[cell]), **metrics}
+            yield Outcome(cell, metrics, stack.weights(k))
+
+
+def _final_validation(row: Row) -> Row:
+    return {name: value for name, value in row.items() if name.startswith("val/")}
+
+
+def _diverged(stack: Stack, loader: Loader, k: int, step: int, test: bool) -> Outcome:
+    """The outcome of cell k, which scores what a model that has learned nothing would."""
+    card, cell = loader.card, stack.cells[k]
+    metrics: Row = {}
+    parts: dict[str, Literal["validation", "test"]] = {"val": "validation"}
+    if test:
+        parts["test"] = "test"
+    for prefix, part in parts.items():
+        batches = loader.eval_batches(part, cell.seed, EVAL_ROWS)
+        targets = torch.cat([target.cpu() for _, target in batches])
+        scores = chance(card.task, card.outputs, targets, card.target_scale)
+        metrics.update({f"{prefix}/{name}": value for name, value in scores.items()})
+    return Outcome(cell, metrics, stack.weights(k), step)
+
+
+def _first_not_finite(losses: Tensor, first_step: int) -> dict[int, int]:
+    """losses (steps, K) -> {cell: its first step (from zero) with a loss that is not finite}."""
+    bad = ~torch.isfinite(losses.cpu())
+    return {
+        k: first_step + int(bad[:, k].to(torch.int8).argmax())
+        for k in range(losses.shape[1])
+        if bool(bad[:, k].any())
+    }

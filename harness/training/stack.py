@@ -1,0 +1,206 @@
+"""A stack: cells that train together as one batched model, and their state.
+
+Cells share a stack when they have the same model structure, data, batch size, epochs, loss kind and
+optimizer kind. Numbers that need not be the same (`RIDES_ALONG`) become (K,) tensors.
+
+State of K cells: parameters and buffers (K, ...) by name, optimizer slots, the step. A cell's state
+never depends on which cells sit beside it; `keep` drops cells (diverged or pruned) and carries on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import stack_module_state
+
+from harness import models, schedules, streams
+from harness.config import NOT_RESULT_AFFECTING, TrainConfig
+from harness.experiment import Cell, digest
+from harness.models.mlp import Dropout
+from harness.optim import OPTIMIZERS
+
+RIDES_ALONG = frozenset(
+    {
+        "model.dropout",
+        "model.init",
+        "loss.label_smoothing",
+        "loss.delta",
+        "optim.lr",
+        "optim.weight_decay",
+        "optim.momentum",
+        "optim.beta1",
+        "optim.beta2",
+        "optim.eps",
+    }
+)
+"""Settings that may differ inside a stack. The whole schedule may, too: it is a table of rates."""
+
+
+def group(cells: Iterable[Cell], most_cells: int = 64) -> list[list[Cell]]:
+    """Cells split into stacks, each of at most `most_cells`, in the order given."""
+    together: dict[str, list[Cell]] = {}
+    for cell in cells:
+        together.setdefault(_structure(cell.config), []).append(cell)
+    return [
+        members[start : start + most_cells]
+        for members in together.values()
+        for start in range(0, len(members), most_cells)
+    ]
+
+
+def _structure(config: TrainConfig) -> str:
+    return digest(
+        {
+            dotted: value
+            for dotted, value in config.flat().items()
+            if dotted not in RIDES_ALONG
+            and dotted not in NOT_RESULT_AFFECTING
+            and not dotted.startswith("schedule")
+        }
+    )
+
+
+OPTIMIZER_KNOBS: dict[str, tuple[str, ...]] = {
+    "sgd": ("weight_decay", "momentum", "nesterov"),
+    "adam": ("weight_decay", "beta1", "beta2", "eps"),
+    "adamw": ("weight_decay", "beta1", "beta2", "eps"),
+}
+LOSS_KNOBS: dict[str, tuple[str, ...]] = {
+    "cross-entropy": ("label_smoothing",),
+    "huber": ("delta",),
+}
+
+
+class Stack:
+    """The state of K cells in training.
+
+    Attributes:
+        params, buffers: name -> (K, ...), the module's own names; buffers hold running statistics,
+            dropout rates and dropout noise.
+        slots: optimizer state, name -> one (K, ...) tensor per parameter.
+        rates: (steps, K) float64, the learning rate of each cell at each step, on the CPU.
+        optim_knobs, loss_knobs: settings, a float where all cells agree, else (K,) float64.
+        step: optimizer steps taken.
+    """
+
+    def __init__(
+        self,
+        cells: Sequence[Cell],
+        input_shape: Sequence[int],
+        outputs: int,
+        steps_per_epoch: int,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.cells = list(cells)
+        self.device, self.dtype = torch.device(device), dtype
+        self.config = cells[0].config
+        self.batch_size, self.epochs = _sizes(self.config)
+        self.step = 0
+        dropout = any(cell.config.model.dropout > 0 for cell in cells)
+        built = []
+        for cell in cells:
+            model = models.build(cell.config.model, input_shape, outputs, dropout)
+            models.initialise(model, cell.config.model.init, cell.seed)
+            built.append(model.to(device=self.device, dtype=dtype))
+        self.params, self.buffers = stack_module_state(built)
+        self.module: nn.Module = built[0].to("meta")  # the code; the numbers are in params, buffers
+        self._allocate_noise()
+        self.optimizer = OPTIMIZERS[self.config.optim.kind]
+        self.slots: dict[str, list[Tensor]] = {
+            slot: [torch.zeros_like(leaf) for leaf in self.leaves] for slot in self.optimizer.slots
+        }
+        self.rates = torch.stack(
+            [
+                schedules.factors(cell.config.schedule, steps_per_epoch * self.epochs)
+                * cell.config.optim.lr
+                for cell in cells
+            ],
+            dim=1,
+        )
+        self._tabulate()
+
+    @property
+    def leaves(self) -> list[Tensor]:
+        """The stacked parameters, in the module's order."""
+        return list(self.params.values())
+
+    @property
+    def seeds(self) -> list[int]:
+        """The distinct seeds, in order of first appearance."""
+        return list(dict.fromkeys(cell.seed for cell in self.cells))
+
+    @property
+    def loss_kind(self) -> str:
+        """The loss that all cells share."""
+        assert self.config.loss is not None, "settings are resolved before training"
+        return self.config.loss.kind
+
+    def hyper(self) -> dict[str, Tensor | float]:
+        """The optimizer's settings for the step to come, for all cells."""
+        now = self.rates[self.step]
+        rate = float(now[0]) if self._one_rate[self.step] else now.to(self.device)
+        return {"lr": rate, **self.optim_knobs}
+
+    def draw_noise(self, cells: Iterable[int], step: int) -> None:
+        """Fills the dropout noise of the given cells for one step, each from its own stream."""
+        for layer in self._dropout_layers:
+            noise = self.buffers[f"{layer}.noise"]
+            for k in cells:
+                self._generator.manual_seed(streams.key(self.cells[k].seed, "dropout", layer, step))
+                torch.rand(noise.shape[1:], out=noise[k], generator=self._generator)
+
+    def keep(self, indices: Sequence[int]) -> None:
+        """Drops every cell but those at `indices`."""
+        chosen = torch.tensor(indices, device=self.device)
+        self.cells = [self.cells[k] for k in indices]
+        self.params = {
+            name: leaf.detach()[chosen].requires_grad_() for name, leaf in self.params.items()
+        }
+        self.buffers = {name: buffer[chosen] for name, buffer in self.buffers.items()}
+        self.slots = {
+            slot: [state[chosen] for state in states] for slot, states in self.slots.items()
+        }
+        self.rates = self.rates[:, indices]
+        self._tabulate()
+
+    def weights(self, k: int) -> dict[str, Tensor]:
+        """Parameters and running statistics of one cell, on the CPU, by the module's own names."""
+        both: dict[str, Any] = {**self.params, **self.buffers}
+        return {name: both[name][k].detach().cpu().clone() for name in self.module.state_dict()}
+
+    def _allocate_noise(self) -> None:
+        self._generator = torch.Generator(device=self.device)
+        self._dropout_layers = [
+            name for name, module in self.module.named_modules() if isinstance(module, Dropout)
+        ]
+        for layer in self._dropout_layers:
+            linear = self.module.get_submodule(layer.removesuffix("dropout") + "linear")
+            assert isinstance(linear, nn.Linear)
+            shape = (len(self.cells), self.batch_size, linear.out_features)
+            self.buffers[f"{layer}.noise"] = torch.empty(shape, device=self.device)
+
+    def _tabulate(self) -> None:
+        """Looks up once what every step needs."""
+        self.optim_knobs = {
+            name: self._knob("optim", name) for name in OPTIMIZER_KNOBS[self.config.optim.kind]
+        }
+        self.loss_knobs = {
+            name: self._knob("loss", name) for name in LOSS_KNOBS.get(self.loss_kind, ())
+        }
+        self._one_rate = (self.rates == self.rates[:, :1]).all(dim=1).tolist()
+
+    def _knob(self, part: str, field: str) -> Tensor | float:
+        values = [float(getattr(getattr(cell.config, part), field)) for cell in self.cells]
+        if len(set(values)) == 1:
+            return values[0]
+        return torch.tensor(values, dtype=torch.float64, device=self.device)
+
+
+def _sizes(config: TrainConfig) -> tuple[int, int]:
+    assert config.batch_size is not None, "settings are resolved before training"
+    assert config.epochs is not None, "settings are resolved before training"
+    return config.batch_size, config.epochs

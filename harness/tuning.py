@@ -1,0 +1,418 @@
+"""Studies: Optuna asks for trials in batches, a batch trains as stacks, the results are told in order.
+
+The only file that imports optuna. A study lives in a journal under `mlruns/optuna/`, append-only, so a
+kill loses nothing: trials that were asked and never told are trained again with the parameters they
+have. Every trial is an MLflow run with its curve, under one parent run per study.
+
+The sampler's randomness is a function of (study seed, trial number), batches end at fixed trial
+numbers, and results are told in trial order. The test set is never read.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+import torch
+from filelock import FileLock, Timeout
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from harness import streams
+from harness.config import TrainConfig
+from harness.data.loaders import Loader, open_loader
+from harness.errors import BusyError, ConfigError
+from harness.experiment import METRICS, Cell, Choice, Float, Space, Study, digest
+from harness.plan import Plan, cell_of
+from harness.project import Project
+from harness.recording import Options, Recorder, cell_tags, comparison_tags, dataset_info
+from harness.runner import Progress, ending, open_stack
+from harness.training.loop import Epoch, Outcome, train
+from harness.training.stack import group
+from harness.training.step import choose_executor
+
+if TYPE_CHECKING:
+    from harness.tracking.store import Store
+
+BATCH_TRIALS = 16
+"""Trials asked for together. TPE learns between batches, so a large one learns late."""
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """A study on a data set. `default` holds the values of the searched settings before the search.
+
+    `plan` is the experiment's plan on this data; trials start from `config`, its variant's.
+    """
+
+    study: Study
+    plan: Plan
+    config: TrainConfig
+    metric: str
+    goal: str
+    default: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """`lr-warmup-ablation-bn-bn-digits`: one journal for each study, subject and data set."""
+        parts = (self.study.name, self.study.experiment, self.study.variant, self.plan.card.name)
+        return "-".join(parts)
+
+    def definition(self) -> dict[str, Any]:
+        """What must not change while a study grows."""
+        return {
+            "space": {key: repr(dimension) for key, dimension in self.study.space.items()},
+            "settings": {k: repr(v) for k, v in self.config.flat().items()},
+            "metric": self.metric,
+            "seed": self.study.seed,
+            "data": self.plan.card.sha256,
+        }
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A finished trial: its number, the settings tried, the value they got."""
+
+    number: int
+    values: Mapping[str, Any]
+    score: float
+    diverged: bool
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """All finished trials in order of number, and which settings mattered how much (sum 1)."""
+
+    plan: StudyPlan
+    trials: tuple[Trial, ...]
+    importances: Mapping[str, float]
+
+    @property
+    def best(self) -> Trial:
+        """The best trial; the earliest of equals."""
+        sign = 1 if self.plan.goal == "max" else -1
+        return max(self.trials, key=lambda trial: (sign * trial.score, -trial.number))
+
+
+def plan_study(study: Study, plan: Plan) -> StudyPlan:
+    """Checks the search space against the variant's settings.
+
+    Raises:
+        ConfigError: a setting of the space does not exist, or a bound is not a valid value.
+    """
+    config = plan.outline.configs[study.variant]
+    default = {key: config.flat().get(key) for key in study.space}
+    for key, dimension in study.space.items():
+        for value in _bounds(dimension):
+            config.override({key: value})
+    part, _, name = study.metric.partition("/")
+    known = METRICS[plan.card.task]
+    metric, goal = study.metric, study.goal
+    if name not in known:  # the data set is of another kind than the study was written for
+        name, goal = next(iter(known.items()))
+        metric = f"{part}/{name}"
+    return StudyPlan(study, plan, config, metric, goal, default)
+
+
+def run_study(
+    project: Project,
+    drawn: StudyPlan,
+    total: int,
+    store: Store,
+    options: Options,
+    show: Callable[[Progress], None],
+    preparing: Callable[[str, int, int], None] | None = None,
+) -> tuple[StudyResult, str]:
+    """Grows the study to `total` finished trials; returns it and its parent's run id.
+
+    Raises:
+        BusyError: another process is running this study.
+        ConfigError: the study on disk has another search space or other settings.
+    """
+    folder = project.runs_dir / "optuna"
+    folder.mkdir(parents=True, exist_ok=True)
+    journal = folder / f"{drawn.name}.journal"
+    lock = FileLock(f"{journal}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise BusyError(
+            f"study {drawn.name} is being run by another process",
+            "wait for it to end; the same command then continues the study",
+        ) from None
+    with lock:
+        study = _open(journal, drawn)
+        parent = _open_parent(store, drawn, options)
+        status = "KILLED"
+        try:
+            _grow(study, drawn, total, store, parent, options, project, show, preparing)
+            status = "FINISHED"
+        finally:
+            store.finish_comparison(parent, status)
+    return result_of(study, drawn), parent
+
+
+def trials_done(project: Project, drawn: StudyPlan) -> int:
+    """How many trials of the study are finished."""
+    journal = project.runs_dir / "optuna" / f"{drawn.name}.journal"
+    return len(_finished(_open(journal, drawn))) if journal.exists() else 0
+
+
+def result_of(study: optuna.Study, drawn: StudyPlan) -> StudyResult:
+    """The finished trials of a study, and PED-ANOVA's importance of each setting."""
+    trials = tuple(
+        Trial(each.number, each.params, float(each.value or 0.0), "diverged" in each.user_attrs)
+        for each in _finished(study)
+    )
+    importances: dict[str, float] = {}
+    if len({trial.score for trial in trials}) > 1:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            importances = dict(optuna.importance.get_param_importances(study))
+    return StudyResult(drawn, trials, importances)
+
+
+def _grow(
+    study: optuna.Study,
+    drawn: StudyPlan,
+    total: int,
+    store: Store,
+    parent: str,
+    options: Options,
+    project: Project,
+    show: Callable[[Progress], None],
+    preparing: Callable[[str, int, int], None] | None,
+) -> None:
+    recorded = store.trials(parent)
+    loader: Loader | None = None
+    try:
+        while (batch := _next_batch(study, drawn, total)) != []:
+            for trial in batch:
+                earlier = recorded.get(trial.number)
+                if earlier is not None and earlier.status != "FINISHED":
+                    store.delete_run(earlier.run_id)  # the torso of a killed process
+            told = {
+                trial.number: (recorded[trial.number].metrics[drawn.metric], {})
+                for trial in batch
+                if trial.number in recorded and recorded[trial.number].status == "FINISHED"
+            }
+            todo = {
+                _cell(drawn, trial): trial for trial in batch if trial.number not in told
+            }
+            if todo and loader is None:
+                device = torch.device(options.device)
+                loader = open_loader(drawn.plan.card, drawn.config.data, device, preparing)
+            if loader is not None:
+                outcomes = _train(
+                    todo, drawn, loader, store, parent, options, project.runs_dir / "work", show
+                )
+                for cell, outcome in outcomes.items():
+                    told[todo[cell].number] = (outcome.metrics[drawn.metric], _notes(outcome))
+            for trial in batch:  # in trial order: the sampler sees the same history every time
+                value, notes = told[trial.number]
+                for key, note in notes.items():
+                    study._storage.set_trial_user_attr(trial._trial_id, key, note)
+                study.tell(trial.number, value)
+            recorded = {}
+    finally:
+        if loader is not None:
+            loader.close()
+
+
+def _train(
+    todo: Mapping[Cell, FrozenTrial],
+    drawn: StudyPlan,
+    loader: Loader,
+    store: Store,
+    parent: str,
+    options: Options,
+    work: Path,
+    show: Callable[[Progress], None],
+) -> dict[Cell, Outcome]:
+    """Trains the cells of a batch of trials in stacks and records each."""
+    outcomes: dict[Cell, Outcome] = {}
+    for cells in group(todo):
+        stack = open_stack(cells, loader, options.device)
+        executor = choose_executor(stack, options.executor)
+        open_runs: dict[Cell, str] = {}
+        with ending(store, open_runs):
+            for cell in cells:
+                values = todo[cell].params
+                open_runs[cell] = store.start_cell(
+                    parent,
+                    f"{cell.variant} " + " ".join(f"{k.rpartition('.')[2]}={_short(v)}" for k, v in values.items()),
+                    params=values,
+                    tags={
+                        **cell_tags(cell, drawn.plan, options),
+                        "harness.trial": str(todo[cell].number),
+                        "harness.executor": executor,
+                    },
+                    dataset=dataset_info(drawn.plan),
+                    role="trial",
+                )
+            recorder = Recorder(store, open_runs, work)
+            numbers = [todo[cell].number for cell in cells]
+            label = f"trials {min(numbers)}-{max(numbers)}"
+            for event in train(stack, loader, executor, test=False):
+                if isinstance(event, Epoch):
+                    recorder.epoch(event)
+                    show(_progress(event, label, cells, executor, stack.epochs, drawn))
+                else:
+                    recorder.finish(event)
+                    outcomes[event.cell] = event
+    return outcomes
+
+
+def _next_batch(study: optuna.Study, drawn: StudyPlan, total: int) -> list[FrozenTrial]:
+    """Trials left over from a killed process, else as many as the batch has room for."""
+    left_over = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    done = len(_finished(study))
+    room = min(BATCH_TRIALS - (done + len(left_over)) % BATCH_TRIALS, total - done - len(left_over))
+    if left_over:
+        # one that died while it was being asked lacks some of its values
+        return [_complete(study, drawn, trial) for trial in left_over]
+    return [_ask(study, drawn) for _ in range(max(room, 0))]
+
+
+def _ask(study: optuna.Study, drawn: StudyPlan) -> FrozenTrial:
+    study.sampler = _sampler(drawn, len(study.get_trials(deepcopy=False)))
+    trial = study.ask(_distributions(drawn.study.space))
+    return study.get_trials(deepcopy=False)[trial.number]
+
+
+def _complete(study: optuna.Study, drawn: StudyPlan, trial: FrozenTrial) -> FrozenTrial:
+    study.sampler = _sampler(drawn, trial.number)
+    live = optuna.trial.Trial(study, trial._trial_id)
+    for name, distribution in _distributions(drawn.study.space).items():
+        live._suggest(name, distribution)
+    return study.get_trials(deepcopy=False)[trial.number]
+
+
+def _sampler(drawn: StudyPlan, number: int) -> optuna.samplers.BaseSampler:
+    seed = streams.key(drawn.study.seed, "tuner", number) % 2**32
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.TPESampler(
+            seed=seed, n_startup_trials=10, multivariate=True, constant_liar=True
+        )
+
+
+def _open(journal: Path, drawn: StudyPlan) -> optuna.Study:
+    optuna.logging.set_verbosity(logging.ERROR)
+    backend = optuna.storages.journal.JournalFileBackend(str(journal))
+    study = optuna.create_study(
+        study_name=drawn.name,
+        storage=optuna.storages.JournalStorage(backend),
+        direction="maximize" if drawn.goal == "max" else "minimize",
+        load_if_exists=True,
+    )
+    stored = study.user_attrs.get("definition")
+    if stored is None:
+        study.set_user_attr("definition", drawn.definition())
+        if _inside(drawn.default, drawn.study.space):
+            # first of all: what the search finds can then never be worse than the default
+            study.enqueue_trial(dict(drawn.default), skip_if_exists=True)
+    elif stored != drawn.definition():
+        raise ConfigError(
+            f"study {drawn.name} was begun with other settings",
+            *_changes(stored, drawn.definition()),
+            f"give the study file another name, or start anew: rm {journal.name} in mlruns/optuna",
+        )
+    return study
+
+
+def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for topic in after:
+        old, new = before.get(topic), after[topic]
+        if isinstance(new, Mapping) and isinstance(old, Mapping):
+            lines += [
+                f"{topic} {key}: {old.get(key, 'unset')} -> {new.get(key, 'unset')}"
+                for key in {**old, **new}
+                if old.get(key) != new.get(key)
+            ]
+        elif old != new:
+            lines.append(f"{topic}: {old} -> {new}")
+    return lines
+
+
+def _finished(study: optuna.Study) -> list[FrozenTrial]:
+    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+
+
+def _distributions(space: Space) -> dict[str, BaseDistribution]:
+    return {
+        name: FloatDistribution(each.low, each.high, log=each.log)
+        if isinstance(each, Float)
+        else CategoricalDistribution(each.options)
+        for name, each in space.items()
+    }
+
+
+def _bounds(dimension: Float | Choice) -> Sequence[Any]:
+    return (dimension.low, dimension.high) if isinstance(dimension, Float) else dimension.options
+
+
+def _inside(values: Mapping[str, Any], space: Space) -> bool:
+    return all(
+        values[name] is not None and each.low <= values[name] <= each.high
+        if isinstance(each, Float)
+        else values[name] in each.options
+        for name, each in space.items()
+    )
+
+
+def _cell(drawn: StudyPlan, trial: FrozenTrial) -> Cell:
+    config = drawn.config.override(trial.params)
+    return cell_of(f"t{trial.number:02d}", drawn.study.seed, config, drawn.plan.ingredients)
+
+
+def _notes(outcome: Outcome) -> dict[str, Any]:
+    return {} if outcome.diverged_step is None else {"diverged": outcome.diverged_step}
+
+
+def _open_parent(store: Store, drawn: StudyPlan, options: Options) -> str:
+    study = drawn.study
+    columns = [f"params.{key}" for key in study.space]
+    store.ensure_experiment(
+        study.name, study.question, drawn.metric, [*columns, f"metrics.{drawn.metric}"], role="trial"
+    )
+    return store.open_study(
+        study.name,
+        digest({"study": drawn.name, **drawn.definition()})[:16],
+        name=f"{study.name} {drawn.plan.card.name}",
+        description=study.question,
+        tags=comparison_tags(drawn.plan, options),
+    )
+
+
+def _progress(
+    event: Epoch,
+    label: str,
+    cells: Sequence[Cell],
+    executor: str,
+    epochs: int,
+    drawn: StudyPlan,
+) -> Progress:
+    values = [row[drawn.metric] for row in event.rows.values()]
+    best = max(values) if drawn.goal == "max" else min(values)
+    return Progress(
+        label=label,
+        cells=len(cells),
+        executor=executor,
+        epoch=event.number,
+        epochs=epochs,
+        samples_per_second=event.samples_per_second,
+        metric=f"best {drawn.metric}",
+        value=best,
+        diverged=len(cells) - len(event.rows),
+    )
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,7 +1,7 @@
 """Adam, AdamW, SGD or SGD with momentum?
 
-Each optimizer at its customary learning rate. That is a comparison of defaults: a fair one tunes the
-learning rate of each with the same budget.
+Each optimizer at its customary learning rate. That is a comparison of defaults: a fair one tunes
+the learning rate of each with the same budget.
 """
 
 from harness import MLP, SGD, Adam, AdamW, Experiment, TrainConfig, Variant

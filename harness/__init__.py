@@ -1,6 +1,7 @@
 """Ablation experiments for PyTorch: paired seeds, stacked training, honest verdicts.
 
-The public surface of an experiment file. Names load on first use, so that `import harness` costs nothing.
+The public surface of an experiment file. Names load on first use, so that `import harness` costs
+nothing.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from harness.project import Project
 
 
-class _Seeds(click.ParamType):
+class _Seeds(click.ParamType):  # type: ignore[type-arg] # not generic in older click
     """`8` means seeds 0 to 7; `0,3,7` means just those."""
 
     name = "N|LIST"
@@ -201,7 +201,9 @@ def ui(port: int, open_browser: bool, experiment: str | None) -> None:
 @click.option("--data", "data_name", metavar="NAME", help="The latest comparison on this data set.")
 @click.option("--comparison", metavar="KEY", help="This comparison; its key starts with KEY.")
 @click.option(
-    "--output", metavar="DIR|-", help="Folder to write to [default: reports]; - for standard output."
+    "--output",
+    metavar="DIR|-",
+    help="Folder to write to [default: reports]; - for standard output.",
 )
 def report(
     name: str, formats: str, data_name: str | None, comparison: str | None, output: str | None

@@ -1,15 +1,16 @@
 """What the verbs do: `cli.py` parses and calls one of these. The road of a run reads from here.
 
-    run_experiment   outline -> card -> plan -> store -> train what is missing -> verdict from the store
-    tune_study       the same road with Optuna asking for the cells
-    write_report     the latest comparison, from the store to files
-    open_ui          the MLflow UI on the saved view
+run_experiment   outline -> card -> plan -> store -> train what is missing -> verdict from the store
+tune_study       the same road with Optuna asking for the cells
+write_report     the latest comparison, from the store to files
+open_ui          the MLflow UI on the saved view
 """
 
 from __future__ import annotations
 
 import math
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -154,7 +155,9 @@ def _in_short(summary: Summary) -> str:
     chosen = max(decided, key=lambda each: sign * each.difference)
     row = next(each for each in rows(summary) if each["variant"] == chosen.variant)
     interval = row["95% interval"]
-    return f"{chosen.variant} {chosen.verdict} {row['difference']} {interval} ({summary.dataset.name})"
+    return (
+        f"{chosen.variant} {chosen.verdict} {row['difference']} {interval} ({summary.dataset.name})"
+    )
 
 
 def write_report(
@@ -170,7 +173,7 @@ def write_report(
     Raises:
         ConfigError: unknown experiment, format or comparison, or nothing recorded yet.
     """
-    from harness.report.render import FORMATS
+    from harness.report.render import FORMATS, render, write
 
     project.experiment(name)
     wanted = list(dict.fromkeys(part.strip() for part in formats.split(",") if part.strip()))
@@ -186,7 +189,6 @@ def write_report(
             f"for example --format {wanted[0]} --output -",
         )
 
-    from harness.report import render
     from harness.report.summary import summarise
     from harness.tracking import open_store
 
@@ -195,10 +197,10 @@ def write_report(
     recorded = store.read_comparison(chosen.run_id)
     summary = summarise(recorded)
     if output == "-":
-        click.get_binary_stream("stdout").write(render.render(summary, recorded, wanted[0]))
+        sys.stdout.buffer.write(render(summary, recorded, wanted[0]))
         return
     folder = Path(output) if output else project.root / "reports"
-    for path in render.write(summary, recorded, wanted, folder):
+    for path in write(summary, recorded, wanted, folder):
         click.echo(f"wrote {_relative(path)}")
 
 
@@ -382,5 +384,3 @@ def _relative(path: Path) -> str:
         return str(path.resolve().relative_to(Path.cwd()))
     except ValueError:
         return str(path)
-
-

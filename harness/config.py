@@ -1,9 +1,10 @@
 """Settings of one training run: frozen, typed, and checked before anything starts.
 
-A `TrainConfig` is nested (`optim`, `schedule`, `model`, ...). The same dotted key (`optim.lr`) names a
-setting in a variant, in `--set optim.lr=3e-4`, in a study's search space and in MLflow. Parts that come
-in kinds (optimizers, schedules, losses) are discriminated unions, so each kind has its own fields; naming
-a kind (`optim=sgd`) takes that kind's defaults and nothing of the part it replaces.
+A `TrainConfig` is nested (`optim`, `schedule`, `model`, ...). The same dotted key (`optim.lr`)
+names a setting in a variant, in `--set optim.lr=3e-4`, in a study's search space and in MLflow.
+Parts that come in kinds (optimizers, schedules, losses) are discriminated unions, so each kind has
+its own fields; naming a kind (`optim=sgd`) takes that kind's defaults and nothing of the part it
+replaces.
 
 `None` means "as the data set has it" (see `resolve`). Seeds are not settings.
 """
@@ -187,7 +188,7 @@ class TrainConfig(Settings):
             raise _explain(error, changes) from None
 
     def flat(self) -> dict[str, Value]:
-        """Dotted key -> plain value, in declaration order; a part that has kinds under its own name."""
+        """Dotted key -> plain value, in declaration order; `optim` stands for `optim.kind`."""
         return _flatten(self.model_dump())
 
 

@@ -1,4 +1,4 @@
-"""Progress on the terminal: bars where there is one, plain lines where output goes to a file or pipe."""
+"""Progress: bars on a terminal, plain lines where output goes to a file or a pipe."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 class TrainingDisplay:
-    """One line per stack. On a terminal it fills as epochs pass; elsewhere it is printed at the end,
-    and every `line_seconds` while a stack is at work.
+    """One line per stack. On a terminal it fills as epochs pass; elsewhere it is printed at the
+    end, and every `line_seconds` while a stack is at work.
     """
 
     line_seconds = 15.0
@@ -50,6 +50,8 @@ class TrainingDisplay:
             self._bar(self.bars, at)
             return
         now = time.monotonic()
+        if at.epoch == 0:
+            self.last_line = now
         if at.epoch == at.epochs or now - self.last_line > self.line_seconds:
             click.echo(f"  {self._text(at)}  {at.epoch}/{at.epochs}  {_speed(at)}")
             self.last_line = now
@@ -95,5 +97,3 @@ def _bars() -> Bars:
         TextColumn("{task.fields[speed]}", markup=False),
         console=Console(highlight=False),
     )
-
-

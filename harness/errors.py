@@ -1,7 +1,8 @@
 """What a user is told when something is wrong, and the exit code that goes with it.
 
 A message has a first line (what was asked, what was found) and detail lines (what is valid, what to
-type). The library raises; only `cli.py` prints. Exit codes are part of the interface and do not change.
+type). The library raises; only `cli.py` prints. Exit codes are part of the interface and do not
+change.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterable
 
 
 class HarnessError(Exception):
-    """A failure with a message for the user. `details` are printed indented under the first line."""
+    """A failure with a message for the user; `details` are printed indented under it."""
 
     exit_code = 1
 
@@ -66,7 +67,7 @@ class TrackingError(HarnessError):
     exit_code = 10
 
 
-class Interrupted(HarnessError):  # noqa: N818 - an interruption is not an error of anyone's
+class Interrupted(HarnessError):
     """Stopped by a signal; `exit_code` is 128 + the signal's number."""
 
     def __init__(self, signal_number: int, message: str, *details: str) -> None:

@@ -1,7 +1,7 @@
-"""What a person asks: experiments, their variants, and studies. Pure descriptions, nothing runs here.
+"""What a person asks: experiments, variants and studies. Pure descriptions, nothing runs here.
 
-An experiment expands to cells (variant x seed). A confound guard refuses an experiment whose variants
-differ from the base in more than the factor, unless the variant says why.
+An experiment expands to cells (variant x seed). A confound guard refuses an experiment whose
+variants differ from the base in more than the factor, unless the variant says why.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class Variant:
 class Experiment:
     """A question, the factor that answers it, and the variants to compare with the baseline.
 
-    `smallest_effect` is the smallest difference worth having, in the metric's own units (accuracy is
-    a fraction: 0.01 is one percentage point). `seeds` is how many, or which.
+    `smallest_effect` is the smallest difference worth having, in the metric's own units (accuracy
+    is a fraction: 0.01 is one percentage point). `seeds` is how many, or which.
     """
 
     question: str
@@ -192,20 +192,35 @@ class Study:
 
 
 class Sizes(Protocol):
-    """What a data set says about itself, for the settings an experiment leaves unset."""
+    """What a data set says about itself, for the settings an experiment leaves unset.
+
+    Attributes: name, task; rows of a batch, epochs, width of a hidden layer; share of the training
+    rows held out for validation.
+    """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:  # noqa: D102
+        ...
+
     @property
-    def task(self) -> Task: ...
+    def task(self) -> Task:  # noqa: D102
+        ...
+
     @property
-    def batch_size(self) -> int: ...
+    def batch_size(self) -> int:  # noqa: D102
+        ...
+
     @property
-    def epochs(self) -> int: ...
+    def epochs(self) -> int:  # noqa: D102
+        ...
+
     @property
-    def width(self) -> int: ...
+    def width(self) -> int:  # noqa: D102
+        ...
+
     @property
-    def validation(self) -> float: ...
+    def validation(self) -> float:  # noqa: D102
+        ...
 
 
 def resolve(config: TrainConfig, sizes: Sizes) -> TrainConfig:
@@ -242,7 +257,7 @@ def resolve(config: TrainConfig, sizes: Sizes) -> TrainConfig:
 
 
 def difference(one: TrainConfig, other: TrainConfig) -> dict[str, tuple[Any, Any]]:
-    """Settings that differ, `{"model.norm": ("none", "batch")}`; a part's kind stands for its fields."""
+    """Settings that differ: `{"model.norm": ("none", "batch")}`; a kind stands for its fields."""
     left, right = one.flat(), other.flat()
     changed = {
         dotted: (left.get(dotted), right.get(dotted))

@@ -1,8 +1,8 @@
 """What a result belongs to: fingerprints of cells, and the environment they ran in.
 
 A fingerprint is a hash over everything that can change a cell's result: its settings, its seed, the
-data, the training code and torch's version. Equal fingerprints mean the same result, so it is reused.
-The code counts as Python reads it: a changed comment or docstring retrains nothing.
+data, the training code and torch's version. Equal fingerprints mean the same result, so it is
+reused. The code counts as Python reads it: a changed comment or docstring retrains nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Plain text for `harness list` and `harness show`. Reads definitions and small files, nothing heavy.
+"""Plain text for `harness list` and `harness show`, from definitions and small files alone.
 
 The last result of an experiment is read from `mlruns/last/<name>.json`, which a run writes from the
 store when it ends: a list need not open the store.

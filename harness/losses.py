@@ -1,8 +1,8 @@
 """Losses by name, on raw outputs, each refusing a target of the wrong dtype or shape.
 
-The rule: cross-entropy takes raw logits (B, C) and class indices int64 (B,). Binary cross-entropy and
-the regression losses take values and targets that are both floating point and of the same shape. A
-target that merely broadcasts gives a number, and it is wrong; so it is an error here.
+The rule: cross-entropy takes raw logits (B, C) and class indices int64 (B,). Binary cross-entropy
+and the regression losses take values and targets that are both floating point and of the same
+shape. A target that merely broadcasts gives a number, and it is wrong; so it is an error here.
 
 Shapes: B rows, C classes. Every loss is the mean over rows, a () tensor.
 """
@@ -53,7 +53,7 @@ def l1(outputs: Tensor, targets: Tensor, knobs: Knobs) -> Tensor:
 
 
 def huber(outputs: Tensor, targets: Tensor, knobs: Knobs) -> Tensor:
-    """Huber 1964: r^2/2 up to `delta`, delta * (|r| - delta/2) beyond; `delta` may differ per cell."""
+    """Huber 1964: r^2/2 up to `delta`, delta * (|r| - delta/2) beyond; it may differ per cell."""
     check_targets("huber", outputs, targets)
     residual = (outputs - targets).abs()
     delta = knobs.get("delta", 1.0)

@@ -1,11 +1,12 @@
 """Optimizers by name: one update of the parameters of a cell, or of K cells stacked.
 
-`params` and `grads` are lists of leaves. A setting (`lr`, `momentum`, ...) is a float where all cells
-share it: the update is then one call of torch's own fused kernel. Where cells differ it is a (K,)
-tensor, the leaves are (K, ...), and the same update is written with broadcasting. Both are tested step
-for step against `torch.optim`.
+`params` and `grads` are lists of leaves. A setting (`lr`, `momentum`, ...) is a float where all
+cells share it: the update is then one call of torch's own fused kernel. Where cells differ it is a
+(K,) tensor, the leaves are (K, ...), and the same update is written with broadcasting. Both are
+tested step for step against `torch.optim`.
 
-State lives in `slots`: name -> one tensor per leaf, of the leaf's shape, zero before the first step.
+State lives in `slots`: name -> one tensor per leaf, of the leaf's shape, zero before the first
+step.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 """What a command would train, worked out before anything starts.
 
-experiment + settings + data set + seeds -> cells with fingerprints. Every setting is checked here, so
-that a typing error costs nothing. Which cells are already recorded is the runner's question.
+experiment + settings + data set + seeds -> cells with fingerprints. Every setting is checked here,
+so that a typing error costs nothing. Which cells are already recorded is the runner's question.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from harness.config import TrainConfig
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 class Outline:
     """An experiment on a data set, with every setting filled in. Needs no heavy import.
 
-    `configs` holds the resolved config of each variant; `metric` and `goal` are the experiment's own,
-    or the main ones of the task where the data set is of another kind.
+    `configs` holds the resolved config of each variant; `metric` and `goal` are the experiment's
+    own, or the main ones of the task where the data set is of another kind.
     """
 
     experiment: Experiment
@@ -137,7 +138,7 @@ def estimated_seconds(cells: Iterable[Cell], card_rows: int, features: int, outp
         assert config.epochs is not None
         assert config.batch_size is not None
         widths = (features, *(config.model.hidden or ()), outputs)
-        weights = sum(a * b for a, b in zip(widths, widths[1:], strict=False))
+        weights = sum(a * b for a, b in pairwise(widths))
         rows = card_rows * (1 - (config.data.validation or 0))
         steps = rows // config.batch_size * config.epochs
         total += steps * (2e-4 + 6 * weights * config.batch_size / 40e9)

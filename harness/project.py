@@ -1,8 +1,8 @@
 """Finds the project and loads its experiments and studies by name.
 
-A project is any folder with an `experiments/` folder in it: this repository, or a user's own beside a
-pip-installed harness. A definition's file name is its name on the command line: `ablation_bn.py` is
-`ablation-bn`. Loading one name runs only that one file.
+A project is any folder with an `experiments/` folder in it: this repository, or a user's own beside
+a pip-installed harness. A definition's file name is its name on the command line: `ablation_bn.py`
+is `ablation-bn`. Loading one name runs only that one file.
 """
 
 from __future__ import annotations

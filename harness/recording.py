@@ -1,7 +1,7 @@
 """Writes runs: the histories and artifacts of cells, and the plan a report starts from.
 
-A cell's run holds its main settings as params, its origin as tags, a metric row per epoch, and three
-files: config.json (every setting), history.parquet (a row per epoch), weights.safetensors.
+A cell's run holds its main settings as params, its origin as tags, a metric row per epoch, and
+three files: config.json (every setting), history.parquet (a row per epoch), weights.safetensors.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from harness.plan import Plan
 from harness.training.loop import Epoch, Outcome
 
 if TYPE_CHECKING:
-    from harness.tracking import DatasetInfo, Store
+    from harness.tracking import DatasetInfo
+    from harness.tracking.store import Store
 
 Row = dict[str, float]
 
@@ -40,7 +41,7 @@ class Options:
 
 
 class Recorder:
-    """Writes the epochs and outcomes of a stack's cells into their runs, a few seconds at a time."""
+    """Writes the epochs and outcomes of a stack's cells into their runs, some seconds at a time."""
 
     flush_seconds = 10.0
 

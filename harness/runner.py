@@ -1,8 +1,9 @@
 """Runs a plan: skips what is recorded, trains the rest in stacks, records every cell.
 
-In: a `Plan` and an open store. Out: the comparison's run id; everything else is in the store. Each cell
-becomes one MLflow run under the comparison's parent run. A cell whose fingerprint is already recorded
-is reused; `explain` says of the others why they were not. An interruption leaves no run RUNNING.
+In: a `Plan` and an open store. Out: the comparison's run id; everything else is in the store. Each
+cell becomes one MLflow run under the comparison's parent run. A cell whose fingerprint is already
+recorded is reused; `explain` says of the others why they were not. An interruption leaves no run
+RUNNING.
 """
 
 from __future__ import annotations
@@ -30,12 +31,13 @@ from harness.recording import (
     params,
     plan_record,
 )
-from harness.training.loop import Epoch, Outcome, train
+from harness.training.loop import Epoch, train
 from harness.training.stack import Stack, group
 from harness.training.step import choose_executor
 
 if TYPE_CHECKING:
-    from harness.tracking import Finished, Store
+    from harness.tracking import Finished, Status
+    from harness.tracking.store import Store
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def sort_out(plan: Plan, finished: Mapping[str, Finished], fresh: bool = False) 
 
 
 def explain(plan: Plan, work: Work, finished: Mapping[str, Finished]) -> str | None:
-    """Why recorded cells of the same variants and seeds are not reused, in one line; None if none are."""
+    """Why recorded cells of the same variants and seeds are not reused; None if there are none."""
     recorded: dict[tuple[str, int], Finished] = {}
     for each in finished.values():
         recorded[each.variant, each.seed] = each  # the newest wins
@@ -171,7 +173,7 @@ def run(
         tags=comparison_tags(plan, options),
     )
     run_ids = {cell: each.run_id for cell, each in {**work.earlier, **work.reused}.items()}
-    status = "FAILED"
+    status: Status = "FAILED"
     try:
         if work.stacks:
             loader = open_loader(

@@ -1,12 +1,13 @@
 """Named random streams: every random number is a pure function of (seed, stream name, index).
 
-Nothing in the harness draws from torch's global generator, so adding a layer, a validation pass or a
-neighbour in a stack never shifts the numbers of anything else, and a run can be entered at any step
-without a saved generator state. `index` is whatever distinguishes two draws: an epoch, a step, a
-parameter's name.
+Nothing in the harness draws from torch's global generator, so adding a layer, a validation pass or
+a neighbour in a stack never shifts the numbers of anything else, and a run can be entered at any
+step without a saved generator state. `index` is whatever distinguishes two draws: an epoch, a step,
+a parameter's name.
 
-The price: torch's CPU generator keeps 32 bits of its seed, so among a hundred thousand streams two may
-start alike. They are then equal masks in unrelated cells, which changes nothing that is measured.
+The price: torch's CPU generator keeps 32 bits of its seed, so among a hundred thousand streams two
+may start alike. They are then equal masks in unrelated cells, which changes nothing that is
+measured.
 """
 
 from __future__ import annotations

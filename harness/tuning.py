@@ -1,8 +1,8 @@
-"""Studies: Optuna asks for trials in batches, a batch trains as stacks, the results are told in order.
+"""Studies: Optuna asks for trials in batches, a batch trains as stacks, results are told in order.
 
-The only file that imports optuna. A study lives in a journal under `mlruns/optuna/`, append-only, so a
-kill loses nothing: trials that were asked and never told are trained again with the parameters they
-have. Every trial is an MLflow run with its curve, under one parent run per study.
+The only file that imports optuna. A study lives in a journal under `mlruns/optuna/`, append-only,
+so a kill loses nothing: trials that were asked and never told are trained again with the parameters
+they have. Every trial is an MLflow run with its curve, under one parent run per study.
 
 The sampler's randomness is a function of (study seed, trial number), batches end at fixed trial
 numbers, and results are told in trial order. The test set is never read.
@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 import optuna
 import torch
 from filelock import FileLock, Timeout
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import Trial as LiveTrial
 
 from harness import streams
 from harness.config import TrainConfig
@@ -37,6 +38,7 @@ from harness.training.stack import group
 from harness.training.step import choose_executor
 
 if TYPE_CHECKING:
+    from harness.tracking import Status
     from harness.tracking.store import Store
 
 BATCH_TRIALS = 16
@@ -137,7 +139,7 @@ def run_study(
     folder = project.runs_dir / "optuna"
     folder.mkdir(parents=True, exist_ok=True)
     journal = folder / f"{drawn.name}.journal"
-    lock = FileLock(f"{journal}.lock")
+    lock = FileLock(journal.with_suffix(".owner"))  # .lock is Optuna's own
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -148,7 +150,7 @@ def run_study(
     with lock:
         study = _open(journal, drawn)
         parent = _open_parent(store, drawn, options)
-        status = "KILLED"
+        status: Status = "KILLED"
         try:
             _grow(study, drawn, total, store, parent, options, project, show, preparing)
             status = "FINISHED"
@@ -192,18 +194,18 @@ def _grow(
     loader: Loader | None = None
     try:
         while (batch := _next_batch(study, drawn, total)) != []:
+            cells = {trial.number: _cell(drawn, trial) for trial in batch}
+            told: dict[int, tuple[float, dict[str, Any]]] = {}
             for trial in batch:
-                earlier = recorded.get(trial.number)
-                if earlier is not None and earlier.status != "FINISHED":
-                    store.delete_run(earlier.run_id)  # the torso of a killed process
-            told = {
-                trial.number: (recorded[trial.number].metrics[drawn.metric], {})
-                for trial in batch
-                if trial.number in recorded and recorded[trial.number].status == "FINISHED"
-            }
-            todo = {
-                _cell(drawn, trial): trial for trial in batch if trial.number not in told
-            }
+                earlier = recorded.pop(trial.number, None)
+                if earlier is None:
+                    continue
+                same = earlier.fingerprint == cells[trial.number].fingerprint
+                if same and earlier.status == "FINISHED":
+                    told[trial.number] = (earlier.metrics[drawn.metric], _notes(earlier.tags))
+                else:  # the torso of a killed process
+                    store.delete_run(earlier.run_id)
+            todo = {cells[trial.number]: trial for trial in batch if trial.number not in told}
             if todo and loader is None:
                 device = torch.device(options.device)
                 loader = open_loader(drawn.plan.card, drawn.config.data, device, preparing)
@@ -212,20 +214,21 @@ def _grow(
                     todo, drawn, loader, store, parent, options, project.runs_dir / "work", show
                 )
                 for cell, outcome in outcomes.items():
-                    told[todo[cell].number] = (outcome.metrics[drawn.metric], _notes(outcome))
+                    step = outcome.diverged_step
+                    notes = {} if step is None else {"diverged": step}
+                    told[todo[cell].number] = (outcome.metrics[drawn.metric], notes)
             for trial in batch:  # in trial order: the sampler sees the same history every time
                 value, notes = told[trial.number]
                 for key, note in notes.items():
-                    study._storage.set_trial_user_attr(trial._trial_id, key, note)
-                study.tell(trial.number, value)
-            recorded = {}
+                    trial.set_user_attr(key, note)
+                study.tell(trial, value)
     finally:
         if loader is not None:
             loader.close()
 
 
 def _train(
-    todo: Mapping[Cell, FrozenTrial],
+    todo: Mapping[Cell, LiveTrial],
     drawn: StudyPlan,
     loader: Loader,
     store: Store,
@@ -245,7 +248,8 @@ def _train(
                 values = todo[cell].params
                 open_runs[cell] = store.start_cell(
                     parent,
-                    f"{cell.variant} " + " ".join(f"{k.rpartition('.')[2]}={_short(v)}" for k, v in values.items()),
+                    f"{cell.variant} "
+                    + " ".join(f"{k.rpartition('.')[2]}={_short(v)}" for k, v in values.items()),
                     params=values,
                     tags={
                         **cell_tags(cell, drawn.plan, options),
@@ -268,29 +272,35 @@ def _train(
     return outcomes
 
 
-def _next_batch(study: optuna.Study, drawn: StudyPlan, total: int) -> list[FrozenTrial]:
+def _next_batch(study: optuna.Study, drawn: StudyPlan, total: int) -> list[LiveTrial]:
     """Trials left over from a killed process, else as many as the batch has room for."""
     left_over = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    done = len(_finished(study))
-    room = min(BATCH_TRIALS - (done + len(left_over)) % BATCH_TRIALS, total - done - len(left_over))
     if left_over:
-        # one that died while it was being asked lacks some of its values
-        return [_complete(study, drawn, trial) for trial in left_over]
-    return [_ask(study, drawn) for _ in range(max(room, 0))]
+        # Optuna has no public way back to a running trial, short of failing it and asking again
+        return [
+            _suggest(study, drawn, LiveTrial(study, trial._trial_id), trial.number)
+            for trial in left_over
+        ]
+    done = len(_finished(study))
+    room = min(BATCH_TRIALS - done % BATCH_TRIALS, total - done)
+    return [_ask(study, drawn) for _ in range(room)]
 
 
-def _ask(study: optuna.Study, drawn: StudyPlan) -> FrozenTrial:
-    study.sampler = _sampler(drawn, len(study.get_trials(deepcopy=False)))
-    trial = study.ask(_distributions(drawn.study.space))
-    return study.get_trials(deepcopy=False)[trial.number]
+def _ask(study: optuna.Study, drawn: StudyPlan) -> LiveTrial:
+    number = len(study.get_trials(deepcopy=False))
+    study.sampler = _sampler(drawn, number)
+    return _suggest(study, drawn, study.ask(), number)
 
 
-def _complete(study: optuna.Study, drawn: StudyPlan, trial: FrozenTrial) -> FrozenTrial:
-    study.sampler = _sampler(drawn, trial.number)
-    live = optuna.trial.Trial(study, trial._trial_id)
-    for name, distribution in _distributions(drawn.study.space).items():
-        live._suggest(name, distribution)
-    return study.get_trials(deepcopy=False)[trial.number]
+def _suggest(study: optuna.Study, drawn: StudyPlan, trial: LiveTrial, number: int) -> LiveTrial:
+    """Gives the trial its values. One that died while it was asked gets those it lacks."""
+    study.sampler = _sampler(drawn, number)
+    for name, dimension in drawn.study.space.items():
+        if isinstance(dimension, Float):
+            trial.suggest_float(name, dimension.low, dimension.high, log=dimension.log)
+        else:
+            trial.suggest_categorical(name, dimension.options)
+    return trial
 
 
 def _sampler(drawn: StudyPlan, number: int) -> optuna.samplers.BaseSampler:
@@ -304,7 +314,7 @@ def _sampler(drawn: StudyPlan, number: int) -> optuna.samplers.BaseSampler:
 
 def _open(journal: Path, drawn: StudyPlan) -> optuna.Study:
     optuna.logging.set_verbosity(logging.ERROR)
-    backend = optuna.storages.journal.JournalFileBackend(str(journal))
+    backend = JournalFileBackend(str(journal))
     study = optuna.create_study(
         study_name=drawn.name,
         storage=optuna.storages.JournalStorage(backend),
@@ -345,15 +355,6 @@ def _finished(study: optuna.Study) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
 
-def _distributions(space: Space) -> dict[str, BaseDistribution]:
-    return {
-        name: FloatDistribution(each.low, each.high, log=each.log)
-        if isinstance(each, Float)
-        else CategoricalDistribution(each.options)
-        for name, each in space.items()
-    }
-
-
 def _bounds(dimension: Float | Choice) -> Sequence[Any]:
     return (dimension.low, dimension.high) if isinstance(dimension, Float) else dimension.options
 
@@ -367,20 +368,25 @@ def _inside(values: Mapping[str, Any], space: Space) -> bool:
     )
 
 
-def _cell(drawn: StudyPlan, trial: FrozenTrial) -> Cell:
+def _cell(drawn: StudyPlan, trial: LiveTrial) -> Cell:
     config = drawn.config.override(trial.params)
     return cell_of(f"t{trial.number:02d}", drawn.study.seed, config, drawn.plan.ingredients)
 
 
-def _notes(outcome: Outcome) -> dict[str, Any]:
-    return {} if outcome.diverged_step is None else {"diverged": outcome.diverged_step}
+def _notes(tags: Mapping[str, str]) -> dict[str, Any]:
+    diverged = tags.get("harness.diverged")
+    return {} if diverged is None else {"diverged": int(diverged)}
 
 
 def _open_parent(store: Store, drawn: StudyPlan, options: Options) -> str:
     study = drawn.study
     columns = [f"params.{key}" for key in study.space]
     store.ensure_experiment(
-        study.name, study.question, drawn.metric, [*columns, f"metrics.{drawn.metric}"], role="trial"
+        study.name,
+        study.question,
+        drawn.metric,
+        [*columns, f"metrics.{drawn.metric}"],
+        role="trial",
     )
     return store.open_study(
         study.name,

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tracking_store import template_database
 
 from harness.project import Project
 
@@ -27,8 +28,13 @@ def prepared_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def project(tmp_path: Path, prepared_data: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """A project of its own: this repository's experiments and studies, prepared data, no results."""
+def project(
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    prepared_data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Project:
+    """A project: this repository's experiments and studies, prepared data, an empty store."""
     monkeypatch.delenv("HARNESS_DATA_DIR", raising=False)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     root = tmp_path / "project"
@@ -36,4 +42,6 @@ def project(tmp_path: Path, prepared_data: Path, monkeypatch: pytest.MonkeyPatch
     for folder in ("experiments", "studies"):
         shutil.copytree(REPOSITORY / folder, root / folder)
     shutil.copytree(prepared_data, root / "data")
+    (root / "mlruns").mkdir()
+    shutil.copyfile(template_database(tmp_path_factory), root / "mlruns" / "mlflow.db")
     return Project(root)

@@ -1,9 +1,9 @@
 """ModernMLP: blocks of Linear -> norm -> activation -> dropout, and a Linear head.
 
-An ordinary `nn.Module`, written once. The trainer calls it through `functional_call` with parameters
-and buffers of one cell, or of K cells stacked (under `torch.vmap`). Whatever may differ between cells of
-a stack or between steps is a buffer: BatchNorm's running statistics, the dropout rate, and the uniform
-noise from which a dropout mask is made.
+An ordinary `nn.Module`, written once. The trainer calls it through `functional_call` with
+parameters and buffers of one cell, or of K cells stacked (under `torch.vmap`). Whatever may differ
+between cells of a stack or between steps is a buffer: BatchNorm's running statistics, the dropout
+rate, and the uniform noise from which a dropout mask is made.
 
 Shapes: B rows; input (B, ...) is flattened to (B, F); output (B, outputs), raw logits or values.
 """
@@ -30,8 +30,8 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 class Dropout(nn.Module):
     """Inverted dropout whose noise is given, not drawn: an element stays where `noise >= p`.
 
-    `noise` is uniform on [0, 1), shape (B, features), filled by the caller before each training step;
-    evaluation ignores it. With p = 0 the output is the input, bit for bit.
+    `noise` is uniform on [0, 1), shape (B, features), filled by the caller before each training
+    step; evaluation ignores it. With p = 0 the output is the input, bit for bit.
     """
 
     noise: Tensor
@@ -95,12 +95,13 @@ class ModernMLP(nn.Module):
 
 
 def initialise(model: nn.Module, scheme: str, seed: int) -> None:
-    """Fills the Linear weights and biases in place, each from its own stream (seed, parameter name).
+    """Fills Linear weights and biases in place, each from its own stream (seed, parameter name).
 
     Two variants therefore share the initial value of every tensor they have in common, and adding a
-    layer shifts no other. `torch`: uniform(+-1/sqrt(fan_in)), nn.Linear's default; `he`: normal with
-    sd sqrt(2/fan_in) (He et al. 2015), zero bias; `xavier`: uniform(+-sqrt(6/(fan_in+fan_out)))
-    (Glorot & Bengio 2010), zero bias. Norm layers keep weight one and bias zero.
+    layer shifts no other. `torch`: uniform(+-1/sqrt(fan_in)), nn.Linear's default; `he`: normal
+    with sd sqrt(2/fan_in) (He et al. 2015), zero bias; `xavier`:
+    uniform(+-sqrt(6/(fan_in+fan_out))) (Glorot & Bengio 2010), zero bias. Norm layers keep weight
+    one and bias zero.
     """
     draw = SCHEMES[scheme]
     with torch.no_grad():

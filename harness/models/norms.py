@@ -1,8 +1,8 @@
 """Normalisation layers by name.
 
 Each takes the number of features and gives a module for inputs of shape (B, features). BatchNorm's
-learned shift makes the bias of the Linear before it useless: its true gradient is zero, and Adam turns
-the float noise in it into full-size steps. `HAS_SHIFT` says where that bias is left out.
+learned shift makes the bias of the Linear before it useless: its true gradient is zero, and Adam
+turns the float noise in it into full-size steps. `HAS_SHIFT` says where that bias is left out.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """The training loop of a stack: epochs of steps, an evaluation after each, the test set once.
 
-`train(stack, loader)` yields one `Epoch` after each epoch (and one for epoch 0, before the first step)
-and ends with `Outcome`s, one per cell. The loop holds no tracking and prints nothing: whoever
+`train(stack, loader)` yields an `Epoch` after each epoch (epoch 0 is before the first step) and
+ends with `Outcome`s, one per cell. The loop holds no tracking and prints nothing: whoever
 iterates decides what to record, and may stop at any epoch by closing the generator.
 
-A cell whose training loss is not finite has diverged. That is a result: its first such step is kept,
-it leaves the stack at the end of the epoch, and it scores what a model that has learned nothing would.
+A cell whose training loss is not finite has diverged. That is a result: its first such step is
+kept, it leaves the stack at the end of the epoch, and it scores what a model that has learned
+nothing would.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from harness.training.step import (
 
 Row = dict[str, float]
 EVAL_ROWS = 4096
-"""Rows of one evaluation batch, over all cells: enough to be fast, little enough to stay in cache."""
+"""Rows of one evaluation batch, over all cells: enough to be fast, little enough for the cache."""
 ONE_THREAD_FLOPS = 1e8
 """A step of a whole stack below this is faster on one thread."""
 
@@ -51,7 +52,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one cell: its final metrics, its weights, the step it diverged at if it did."""
+    """What became of one cell: final metrics, weights, the step it diverged at if it did."""
 
     cell: Cell
     metrics: Row

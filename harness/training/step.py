@@ -1,8 +1,9 @@
 """One step of a stack: losses, outputs and gradients, then the update. And evaluation.
 
-Two executors with one meaning. `batched` runs the loss of all cells under `torch.vmap`; `looped` runs
-the same functional code cell by cell on views of the stacked tensors. Cells are independent, so the
-gradient of the sum of their losses is each cell's own gradient: one `autograd.grad` for all of them.
+Two executors with one meaning. `batched` runs the loss of all cells under `torch.vmap`; `looped`
+runs the same functional code cell by cell on views of the stacked tensors. Cells are independent,
+so the gradient of the sum of their losses is each cell's own gradient: one `autograd.grad` for all
+of them.
 
 Shapes: K cells, B rows; inputs (K, B, ...), targets (K, B) or (K, B, 1), outputs (K, B, outputs).
 """
@@ -46,7 +47,7 @@ def choose_executor(stack: Stack, asked: str = "auto") -> Executor:
 
 
 def step_flops(stack: Stack) -> float:
-    """Floating-point operations of one cell's step: 6 per weight and row (2 forward, 4 backward)."""
+    """Floating-point operations of a cell's step: 6 per weight and row (2 forward, 4 backward)."""
     weights = sum(leaf[0].numel() for leaf in stack.leaves if leaf.ndim > 2)
     return 6.0 * weights * stack.batch_size
 
@@ -65,7 +66,7 @@ def batched_step(stack: Stack, inputs: Tensor, targets: Tensor) -> tuple[Tensor,
 
 @dataclass(frozen=True)
 class CellView:
-    """One cell of a stack as views of the stacked tensors: what is updated here is updated there."""
+    """One cell of a stack as views of the stacked tensors: an update here is an update there."""
 
     k: int
     params: Named
@@ -158,7 +159,9 @@ def _solo(stack: Stack, cell: CellView, inputs: Tensor, targets: Tensor) -> tupl
 
 def _typed(stack: Stack, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Rows in the stack's floating-point type; class indices stay as they are."""
-    return inputs.to(stack.dtype), targets.to(stack.dtype) if targets.is_floating_point() else targets
+    return inputs.to(stack.dtype), targets.to(
+        stack.dtype
+    ) if targets.is_floating_point() else targets
 
 
 def _squared_norms(grads: Sequence[Tensor], cells: int) -> Tensor:

@@ -1,0 +1,1 @@
+"""Comparison reports: numbers (`summary`), pictures (`figures`), files (`render`)."""

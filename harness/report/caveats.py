@@ -1,0 +1,201 @@
+"""What a reader should know before believing the result: one rule, one sentence.
+
+Each rule takes the `Summary` and yields the sentences it has to say. The order of `RULES` is the
+order in the report, gravest first. A new caveat is a function and a line in the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from harness.report.curves import gained
+from harness.report.wording import clean, listed, metric_title, number, plural
+from harness.stats import missing_note
+
+if TYPE_CHECKING:
+    from harness.report.summary import Summary
+
+FEW_SEEDS = 5
+SETTLED_EPOCHS = 5
+"""A curve that still gains this many epochs before its end was cut off early."""
+
+
+def caveats(summary: Summary) -> tuple[str, ...]:
+    """Every caveat that applies, each a sentence, none twice."""
+    said = [_sentence(text) for rule in RULES for text in rule(summary)]
+    return tuple(dict.fromkeys(said))
+
+
+def partial(summary: Summary) -> Iterator[str]:
+    """Cells are missing from the plan."""
+    if summary.partial:
+        yield f"partial: {summary.done} of {summary.planned} cells are finished"
+
+
+def stand_in(summary: Summary) -> Iterator[str]:
+    """Another data set stood in for the one asked for."""
+    if summary.dataset.stand_in_for:
+        yield (
+            f"measured on {summary.dataset.name}, a stand-in for {summary.dataset.stand_in_for}; "
+            "the answer there can differ"
+        )
+
+
+def few_seeds(summary: Summary) -> Iterator[str]:
+    """Too few seeds for anything but a smoke test."""
+    fewest = min((each.n for each in summary.contrasts), default=0)
+    if 1 < fewest < FEW_SEEDS:  # one seed has a note of its own
+        yield (
+            f"{plural(fewest, 'paired seed')}: fewer than {FEW_SEEDS} give an interval so wide "
+            "that only large differences show"
+        )
+
+
+def missing(summary: Summary) -> Iterator[str]:
+    """Seeds of the plan without a result, by name."""
+    for variant in summary.variants:
+        if variant.missing:
+            yield missing_note(variant.name, variant.missing)
+
+
+def diverged(summary: Summary) -> Iterator[str]:
+    """Runs whose loss stopped being a number."""
+    for variant in summary.variants:
+        if variant.diverged:
+            counted = sum(seed in variant.values for seed in variant.run_ids)
+            runs = plural(len(variant.run_ids), "run")
+            yield (
+                f"{variant.diverged} of {runs} of {variant.name} diverged and count at the level "
+                "of chance; an interval over few seeds says little about how often that happens"
+                if counted == len(variant.run_ids)
+                else f"{variant.diverged} of {runs} of {variant.name} diverged and have no "
+                f"{metric_title(summary.metric)}: leaving them out favours {variant.name}"
+            )
+
+
+def notes(summary: Summary) -> Iterator[str]:
+    """What the statistics had to say about a contrast."""
+    already = set(missing(summary))
+    for contrast in summary.contrasts:
+        for note in contrast.notes:
+            if note not in already:
+                yield note if len(summary.contrasts) == 1 else f"{contrast.variant}: {note}"
+
+
+def negative_pairing(summary: Summary) -> Iterator[str]:
+    """Pairing made the interval wider instead of narrower."""
+    for contrast in summary.contrasts:
+        if contrast.rho < 0:
+            yield (
+                f"{contrast.variant} and {contrast.baseline} vary in opposite directions over the "
+                f"seeds (rho {number(contrast.rho, 2)}): pairing widened the interval"
+            )
+
+
+def unfinished(summary: Summary) -> Iterator[str]:
+    """The validation metric was still rising when training stopped."""
+    if summary.smallest_effect is None:
+        return
+    watched = f"val/{summary.metric.partition('/')[2]}"
+    sign = 1 if summary.goal == "max" else -1
+    rising = [
+        curve.variant
+        for curve in summary.curves
+        if curve.column == watched
+        and not curve.died
+        and sign * gained(curve, SETTLED_EPOCHS) > summary.smallest_effect
+    ]
+    if rising:
+        yield (
+            f"{listed(rising)} still improved over the last {SETTLED_EPOCHS} epochs: "
+            "longer training can change the order"
+        )
+
+
+def mixed_machines(summary: Summary) -> Iterator[str]:
+    """Cells came from different devices, versions or commits."""
+    for name, what in (("device", "devices"), ("versions", "versions"), ("git_commit", "commits")):
+        different = sorted({record[name] for record in summary.devices if record.get(name)})
+        if len(different) > 1:
+            shown = f" ({listed(different)})" if name == "device" else ""
+            yield f"the runs were made with {len(different)} different {what}{shown}"
+
+
+def not_tuned(summary: Summary) -> Iterator[str]:
+    """Every variant got the same learning rate, which may suit one of them better."""
+    rate = summary.shared_config().get("optim.lr")
+    if rate is not None and not summary.factor.startswith("optim.lr"):
+        yield (
+            f"all variants trained at learning rate {rate:g}; it was not tuned per variant, "
+            "so it may suit one better than another"
+        )
+
+
+def confounded(summary: Summary) -> Iterator[str]:
+    """A variant changes more than the factor."""
+    factors = summary.factor.split(" x ")
+    for variant in summary.variants:
+        outside = [
+            key
+            for key in variant.changes
+            if not any(key == each or key.startswith(f"{each}.") for each in factors)
+        ]
+        if outside and summary.factor:
+            yield f"{variant.name} changes {listed(outside)} as well as {summary.factor}"
+
+
+def sizes(summary: Summary) -> Iterator[str]:
+    """Variants have different numbers of parameters."""
+    counts = {each.name: each.parameters for each in summary.variants if each.parameters}
+    if len(set(counts.values())) > 1:
+        smallest, largest = min(counts.values()), max(counts.values())
+        by_size = sorted(counts, key=lambda name: counts[name])
+        yield (
+            f"the variants differ in size, from {smallest:,} ({by_size[0]}) to {largest:,} "
+            f"parameters ({by_size[-1]}, {number(100 * (largest / smallest - 1), 1, signed=True)}%)"
+        )
+
+
+def exploratory(summary: Summary) -> Iterator[str]:
+    """Several contrasts share one error rate."""
+    if len(summary.contrasts) > 1:
+        yield (
+            f"{len(summary.contrasts)} variants against one baseline is exploratory: verdicts use "
+            "Holm's adjusted p, the intervals are not adjusted"
+        )
+
+
+def below_interest(summary: Summary) -> Iterator[str]:
+    """No smallest effect was stated, so nothing can be called equivalent."""
+    if summary.smallest_effect is None:
+        yield "no smallest effect of interest was stated, so no variant can be called equivalent"
+
+
+RULES: tuple[Callable[[Summary], Iterator[str]], ...] = (
+    partial,
+    stand_in,
+    few_seeds,
+    missing,
+    diverged,
+    notes,
+    negative_pairing,
+    unfinished,
+    mixed_machines,
+    confounded,
+    not_tuned,
+    sizes,
+    exploratory,
+    below_interest,
+)
+
+
+OPENERS = frozenset({"partial", "measured", "the", "all", "no", "one"})
+"""Words a rule begins with; any other first word is a variant's name and stays as it is typed."""
+
+
+def _sentence(text: str) -> str:
+    bare = clean(text).strip()
+    first = bare.split(" ", 1)[0]
+    opening = first.capitalize() if first.rstrip(":") in OPENERS else first
+    return f"{opening}{bare[len(first) :]}{'' if bare.endswith('.') else '.'}"

@@ -1,0 +1,255 @@
+"""From the store's record of a comparison to the numbers of its report; no drawing, no markup.
+
+What comes in: a `ComparisonData` (the plan, and one `CellRun` per recorded cell). What goes out: a
+`Summary` of plain frozen values that every renderer, the terminal and the JSON export read. The
+guarantee: the plan decides which cells belong, so a missing cell is a missing seed and never
+silently left out, and every number keeps the run id it came from.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from harness.report.caveats import caveats
+from harness.report.curves import Curve, curves
+from harness.report.headline import condition, headline, next_step
+from harness.stats import Contrast, Goal, compare
+from harness.stats_formulas import NAN
+
+if TYPE_CHECKING:
+    from harness.tracking import CellRun, ComparisonData
+
+VERSIONS = (
+    "harness", "python", "torch", "torchvision", "cuda", "numpy", "scipy", "pyarrow", "mlflow",
+    "optuna",
+)  # fmt: skip
+"""Of the recorded environment only these: a report is shown around, a host and a user are not."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What was learned from. `rows` counts the rows of each split."""
+
+    name: str
+    sha256: str
+    task: str
+    stand_in_for: str | None
+    rows: Mapping[str, int]
+    outputs: int | None
+
+
+@dataclass(frozen=True)
+class VariantSummary:
+    """One variant's results. `mean` and `sd` are over `values`; diverged runs count at chance."""
+
+    name: str
+    changes: Mapping[str, Any]
+    config: Mapping[str, Any]
+    n: int
+    diverged: int
+    diverged_seeds: tuple[int, ...]
+    missing: tuple[int, ...]
+    mean: float
+    sd: float
+    values: Mapping[int, float]
+    run_ids: Mapping[int, str]
+    parameters: int | None
+
+
+@dataclass(frozen=True)
+class Reproduce:
+    """What it takes to run the comparison again."""
+
+    command: str
+    git: str | None
+    dirty: bool
+    versions: Mapping[str, str]
+    device: str | None
+    threads: int | None
+
+
+@dataclass(frozen=True)
+class NextStep:
+    """A question the result leaves open, and the command that answers it."""
+
+    question: str
+    command: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Everything a report says, in metric units (an accuracy is a fraction)."""
+
+    experiment: str
+    question: str
+    factor: str
+    dataset: Dataset
+    metric: str
+    goal: Goal
+    smallest_effect: float | None
+    baseline: str
+    seeds: tuple[int, ...]
+    variants: tuple[VariantSummary, ...]
+    contrasts: tuple[Contrast, ...]
+    curves: tuple[Curve, ...]
+    devices: tuple[Mapping[str, str], ...]
+    """The different (device, versions, commit) records among the cells."""
+    planned: int
+    done: int
+    reproduce: Reproduce
+    headline: str = ""
+    condition: str = ""
+    next_step: NextStep | None = None
+    caveats: tuple[str, ...] = ()
+
+    @property
+    def partial(self) -> bool:
+        """Whether cells of the plan are still without a result."""
+        return self.done < self.planned
+
+    def variant(self, name: str) -> VariantSummary:
+        """The variant of that name."""
+        return next(each for each in self.variants if each.name == name)
+
+    def shared_config(self) -> dict[str, Any]:
+        """The settings that are the same for every variant."""
+        first, *others = (each.config for each in self.variants)
+        return {
+            key: value
+            for key, value in first.items()
+            if all(key in other and other[key] == value for other in others)
+        }
+
+
+def summarise(data: ComparisonData) -> Summary:
+    """The numbers, verdicts, headline and caveats of one comparison."""
+    plan = data.plan
+    metric, baseline = plan["metric"], plan["baseline"]
+    cells = _recorded(data)
+    variants = tuple(_variant(entry, plan["seeds"], metric, cells) for entry in plan["variants"])
+    names = [each.name for each in variants]
+    watched = f"val/{metric.partition('/')[2] or metric}"
+    bare = Summary(
+        experiment=plan["experiment"],
+        question=plan["question"],
+        factor=plan.get("factor", ""),
+        dataset=_dataset(plan["dataset"]),
+        metric=metric,
+        goal=plan["goal"],
+        smallest_effect=plan.get("smallest_effect"),
+        baseline=baseline,
+        seeds=tuple(plan["seeds"]),
+        variants=variants,
+        contrasts=compare(
+            # a planned seed without a result is a NaN: the contrast then says that it is missing
+            {
+                each.name: {seed: each.values.get(seed, NAN) for seed in plan["seeds"]}
+                for each in variants
+            },
+            baseline,
+            plan["goal"],
+            plan.get("smallest_effect"),
+            _evaluations(plan),
+        ),
+        curves=curves(list(cells.values()), names, (watched, "val/loss", "train/loss")),
+        devices=_devices(cells),
+        planned=len(plan["cells"]),
+        done=sum(len(each.run_ids) for each in variants),
+        reproduce=_reproduce(plan),
+    )
+    return replace(
+        bare,
+        headline=headline(bare),
+        condition=condition(bare),
+        next_step=(step := next_step(bare)) and NextStep(*step),
+        caveats=caveats(bare),
+    )
+
+
+def _recorded(data: ComparisonData) -> dict[tuple[str, int], CellRun]:
+    """Finished cells of the plan; a run the plan does not name is not part of the comparison."""
+    member = {(cell["variant"], cell["seed"]) for cell in data.plan["cells"]}
+    return {
+        (cell.variant, cell.seed): cell
+        for cell in data.cells
+        if cell.status == "FINISHED" and (cell.variant, cell.seed) in member
+    }
+
+
+def _variant(
+    entry: Mapping[str, Any],
+    seeds: list[int],
+    metric: str,
+    cells: Mapping[tuple[str, int], CellRun],
+) -> VariantSummary:
+    ours = {seed: cells[entry["name"], seed] for seed in seeds if (entry["name"], seed) in cells}
+    values = {
+        seed: float(cell.metrics[metric])
+        for seed, cell in ours.items()
+        if math.isfinite(cell.metrics.get(metric, NAN))
+    }
+    diverged = tuple(seed for seed, cell in ours.items() if cell.diverged_step is not None)
+    return VariantSummary(
+        name=entry["name"],
+        changes=entry.get("changes", {}),
+        config=entry.get("config", {}),
+        n=len(values),
+        diverged=len(diverged),
+        diverged_seeds=diverged,
+        missing=tuple(seed for seed in seeds if seed not in values),
+        mean=statistics.fmean(values.values()) if values else NAN,
+        sd=statistics.stdev(values.values()) if len(values) > 1 else NAN,
+        values=values,
+        run_ids={seed: cell.run_id for seed, cell in ours.items()},
+        parameters=entry.get("parameters"),
+    )
+
+
+def _dataset(entry: Mapping[str, Any]) -> Dataset:
+    return Dataset(
+        name=entry["name"],
+        sha256=entry.get("sha256", ""),
+        task=entry.get("task", ""),
+        stand_in_for=entry.get("stand_in_for"),
+        rows=entry.get("rows", {}),
+        outputs=entry.get("outputs"),
+    )
+
+
+def _evaluations(plan: Mapping[str, Any]) -> int | None:
+    """How many examples stand behind an accuracy; None for a metric that is not a count."""
+    part, _, name = plan["metric"].partition("/")
+    rows = plan["dataset"].get("rows", {})
+    if name != "accuracy":
+        return None
+    if part == "test":
+        return int(rows["test"]) if rows.get("test") else None
+    share = plan["variants"][0].get("config", {}).get("data.validation")
+    return round(rows["train"] * share) if share and rows.get("train") else None
+
+
+def _devices(cells: Mapping[tuple[str, int], CellRun]) -> tuple[Mapping[str, str], ...]:
+    different: dict[tuple[str, ...], Mapping[str, str]] = {}
+    for cell in cells.values():
+        record = {
+            name: cell.tags.get(f"harness.{name}", "")
+            for name in ("device", "versions", "git_commit")
+        }
+        different.setdefault(tuple(record.values()), record)
+    return tuple(different.values())
+
+
+def _reproduce(plan: Mapping[str, Any]) -> Reproduce:
+    environment = plan.get("environment", {})
+    return Reproduce(
+        command=plan.get("command", f"harness run {plan['experiment']}"),
+        git=environment.get("git_commit"),
+        dirty=bool(environment.get("git_dirty")),
+        versions={name: str(environment[name]) for name in VERSIONS if environment.get(name)},
+        device=environment.get("device"),
+        threads=environment.get("threads"),
+    )

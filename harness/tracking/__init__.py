@@ -1,0 +1,188 @@
+"""The MLflow store: where it is, and the values that are read from and written to it.
+
+In: a project and runs as plain dicts and folders. Out: frozen values with explicit run ids, and
+errors of `harness.errors`. The guarantee: this package is the only importer of mlflow; a store is
+created once, under a lock and whole, however many processes start together; a run is FINISHED
+only when everything of it is stored; calls may be repeated. The price: `open_store` takes 2 s
+(mlflow's imports), a new store 3 s more.
+
+    __init__.py  the values, the store's URI, open_store (light: no mlflow until it is called)
+    connect.py   environment, creation, relocation, translation of errors
+    store.py     Store: writing
+    entities.py  plain values as MLflow's
+    process.py   which process writes a run, and whether it lives
+    reading.py   comparisons, histories, finished cells
+    view.py      the saved view of the MLflow UI
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import unquote
+
+from harness.errors import TrackingError
+
+if TYPE_CHECKING:
+    from harness.project import Project
+    from harness.tracking.store import Store as Store
+
+Role = Literal["comparison", "cell", "study", "trial"]
+Status = Literal["FINISHED", "RUNNING", "KILLED", "FAILED"]
+DATABASE = "mlflow.db"
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """A run's data set, as MLflow's Dataset column shows it. `rows`: `{"train": 1400, ...}`."""
+
+    name: str
+    sha256: str
+    task: str = ""
+    rows: Mapping[str, int] = field(default_factory=dict)
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A recorded cell or trial; `config` (the flat resolved config) is read when asked for."""
+
+    run_id: str
+    variant: str
+    seed: int
+    fingerprint: str
+    status: str
+    metrics: dict[str, float]
+    params: dict[str, str]
+    tags: dict[str, str]
+    load: Callable[[], dict[str, Any] | None] = field(repr=False, compare=False)
+
+    @cached_property
+    def config(self) -> dict[str, Any] | None:
+        """The run's config.json, or None where the run has none."""
+        return self.load()
+
+
+@dataclass(frozen=True)
+class ComparisonInfo:
+    """One line of the list of comparisons; `updated_at` is ISO-8601 in UTC."""
+
+    run_id: str
+    key: str
+    name: str
+    experiment: str
+    dataset: str
+    status: str
+    updated_at: str
+
+
+@dataclass(frozen=True)
+class CellRun:
+    """One cell of a comparison as recorded; `status` is "missing" where the plan's run is gone.
+
+    `history` holds, for each recorded column, the values by epoch ({} when none was stored).
+    """
+
+    variant: str
+    seed: int
+    run_id: str
+    fingerprint: str
+    status: str
+    metrics: dict[str, float]
+    diverged_step: int | None
+    history: dict[str, list[float]]
+    tags: dict[str, str]
+
+
+@dataclass(frozen=True)
+class ComparisonData:
+    """Everything a report needs, read from the store alone. `started_at` is ISO-8601 in UTC."""
+
+    run_id: str
+    key: str
+    plan: dict[str, Any]
+    cells: list[CellRun]
+    started_at: str
+    experiment_id: str
+    store_uri: str
+
+
+def tracking_uri(project: Project) -> str:
+    """Where results go: `$MLFLOW_TRACKING_URI`, else the project's own SQLite file; absolute.
+
+    Raises:
+        TrackingError: a file store, which MLflow 3 no longer serves, or an unusable path.
+    """
+    named = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
+    if named.startswith("sqlite:///"):
+        # MLflow resolves a relative one against the current folder: one store would become several
+        return sqlite_uri(project.root / named.removeprefix("sqlite:///"))
+    if named.startswith("file:") or (named and "://" not in named and named != "databricks"):
+        folder = named.removeprefix("file://").removeprefix("file:")
+        raise TrackingError(
+            f"MLFLOW_TRACKING_URI={named} is a folder; MLflow 3 keeps results in a database",
+            *_migration(folder, project.runs_dir / DATABASE),
+            "and unset MLFLOW_TRACKING_URI",
+        )
+    return named or sqlite_uri(project.runs_dir / DATABASE)
+
+
+def is_served(uri: str) -> bool:
+    """Whether a tracking server answers at `uri` (rather than a database that is opened here)."""
+    return uri.startswith(("http://", "https://"))
+
+
+def sqlite_uri(path: Path) -> str:
+    """The SQLAlchemy URI of the SQLite file at `path`, absolute.
+
+    Raises:
+        TrackingError: the path has a character with a meaning of its own in such a URI.
+    """
+    absolute = path.absolute().as_posix()
+    if "?" in absolute or unquote(absolute) != absolute:
+        raise TrackingError(
+            f"the store cannot be at {absolute}: a database URI reads '?' and '%20' as its own",
+            "rename the folder, or set MLFLOW_TRACKING_URI to a store elsewhere",
+        )
+    return f"sqlite:///{absolute}"
+
+
+def refuse_file_store(project: Project) -> None:
+    """Stop where the project still has only results in MLflow's old folder format.
+
+    Raises:
+        TrackingError: with the command that migrates them.
+    """
+    if (project.runs_dir / DATABASE).exists():
+        return  # migrated, or never used: the old folders are not read
+    for meta in sorted(project.runs_dir.glob("*/meta.yaml")):
+        if meta.parent.name.isdigit():
+            raise TrackingError(
+                f"{project.runs_dir} holds results in MLflow's old file format",
+                *_migration(str(project.runs_dir), project.runs_dir / DATABASE),
+            )
+
+
+def _migration(source: str, database: Path) -> tuple[str, ...]:
+    return (
+        f'migrate it: mlflow migrate-filestore --source "{source}" --target "sqlite:///{database}"',
+    )
+
+
+def open_store(project: Project) -> Store:
+    """The project's store, created when there is none. Takes about 2 s: mlflow is imported here.
+
+    Raises:
+        TrackingError: the store is damaged, of another MLflow version, or does not answer.
+        ResourceError: its folder cannot be written.
+    """
+    from harness.tracking.connect import connect, quiet
+
+    quiet()  # before the first import of mlflow, which `store` does
+    from harness.tracking.store import Store
+
+    return Store(project, *connect(project))

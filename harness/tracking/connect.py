@@ -1,0 +1,226 @@
+"""Opening the store: a quiet MLflow, one creation however many processes start, and plain errors.
+
+In: a project. Out: an `MlflowClient` on an absolute URI; `os.environ["MLFLOW_TRACKING_URI"]` is
+not touched. A new database is migrated in a file beside its final name, under a lock, and renamed
+into place: MLflow's own first use breaks the file for good when two processes meet there, or when
+one is killed in the middle. A store whose folder was moved or copied gets its artifact paths
+rewritten, since MLflow stores them absolute and would list nothing, or write into the folder it
+was copied from.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sqlite3
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+from filelock import FileLock, Timeout
+
+from harness.errors import BusyError, HarnessError, ResourceError, TrackingError
+from harness.tracking import DATABASE, is_served, refuse_file_store, tracking_uri
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from harness.project import Project
+
+P = ParamSpec("P")
+T = TypeVar("T")
+S = TypeVar("S")
+
+LOCK_SECONDS = 120  # a cold first use takes 5 s; three behind each other on a slow disk stay below
+MARK = "harness.schema"  # experiment tag: ours, and of which layout
+
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # its tracebacks go to stderr at ERROR; ours are one line
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_DISABLE_AGENT_HINT": "true",
+    # the defaults, 7 retries of 120 s, would hold training for a quarter of an hour
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0.2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_ALLOW_HTTP_REDIRECTS": "false",  # a redirect would carry the token to another host
+}
+
+
+def quiet() -> None:
+    """Prepare for mlflow before its first import: no telemetry, no chatter, short waits."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def connect(project: Project) -> tuple[MlflowClient, str, list[str]]:
+    """A client on the project's store, its URI, and notes for the user (a relocation).
+
+    Raises:
+        TrackingError: the store is damaged, of another MLflow version, or does not answer.
+        ResourceError: its folder cannot be written.
+        BusyError: another process holds it.
+    """
+    uri = tracking_uri(project)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from mlflow import MlflowClient
+    if not uri.startswith("sqlite:"):
+        with translated(uri):
+            client = MlflowClient(tracking_uri=uri)
+            client.search_experiments(max_results=1)
+        return client, uri, []
+    database = Path(uri.removeprefix("sqlite:///"))
+    if database == project.runs_dir.absolute() / DATABASE:
+        refuse_file_store(project)
+    try:
+        database.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(database.with_name(f"{database.name}.lock"), timeout=LOCK_SECONDS):
+            notes = _ensure_database(database, project.runs_dir.absolute() / "artifacts")
+            with translated(uri):
+                client = MlflowClient(tracking_uri=uri)
+                client.search_experiments(max_results=1)
+    except Timeout:
+        raise BusyError(f"another process holds {database}.lock for {LOCK_SECONDS} s") from None
+    except OSError as error:
+        raise ResourceError(f"cannot write the results folder {database.parent}: {error}") from None
+    return client, uri, notes
+
+
+def _ensure_database(database: Path, artifacts: Path) -> list[str]:
+    """Create or check the SQLite file; the caller holds the lock."""
+    fresh = database.with_name(f"{database.name}.new")
+    fresh.unlink(missing_ok=True)  # of a process that was killed while creating it
+    if not database.exists() or database.stat().st_size == 0:
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        with translated(str(database)):
+            store = SqlAlchemyStore(  # type: ignore[no-untyped-call]
+                f"sqlite:///{fresh.as_posix()}", artifacts.as_uri()
+            )
+        store.engine.dispose()
+        fresh.replace(database)
+        return []
+    # SQLAlchemy would try ten times, for minutes, before saying that a file is no database
+    try:
+        with closing(sqlite3.connect(database, timeout=20)) as connection:
+            return _relocate(connection, artifacts)
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error):
+            raise BusyError(f"{database} is locked by another process") from None
+        raise _damaged(database, error) from None
+    except sqlite3.DatabaseError as error:
+        raise _damaged(database, error) from None
+
+
+def _damaged(database: Path, error: Exception) -> TrackingError:
+    return TrackingError(
+        f"{database} is not a usable MLflow database: {error}",
+        "move it away to start a new store; results recorded in it are then not found",
+    )
+
+
+def _relocate(connection: sqlite3.Connection, artifacts: Path) -> list[str]:
+    experiments = connection.execute(
+        "SELECT e.experiment_id, e.name, e.artifact_location FROM experiments e "
+        "JOIN experiment_tags t ON t.experiment_id = e.experiment_id AND t.key = ?",
+        (MARK,),
+    ).fetchall()
+    moved = []
+    for experiment_id, name, old in experiments:
+        new = (artifacts / name).as_uri()
+        if old == new or not str(old).startswith("file:"):
+            continue
+        connection.execute(
+            "UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?",
+            (new, experiment_id),
+        )
+        connection.execute(
+            "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) "
+            "WHERE experiment_id = ? AND substr(artifact_uri, 1, ?) = ?",
+            (new, len(old) + 1, experiment_id, len(old) + 1, f"{old}/"),
+        )
+        moved.append(name)
+    connection.commit()
+    return [f"the project was moved: artifact paths of {', '.join(moved)} updated"] if moved else []
+
+
+def guarded(
+    method: Callable[Concatenate[S, P], T],
+) -> Callable[Concatenate[S, P], T]:
+    """A method of an object with `uri` whose MLflow errors become errors of `harness.errors`."""
+
+    @wraps(method)
+    def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with translated(str(getattr(self, "uri", ""))):
+            return method(self, *args, **kwargs)
+
+    return call
+
+
+@contextmanager
+def translated(uri: str) -> Iterator[None]:
+    """Turn what MLflow and its drivers raise into one line for the user.
+
+    Raises:
+        BusyError: the database stayed locked.
+        ResourceError: an artifact could not be written.
+        TrackingError: everything else.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except HarnessError:
+        raise
+    except MlflowException as error:
+        raise _explain(uri, error) from None
+    except OSError as error:
+        if type(error).__module__.partition(".")[0] in ("requests", "urllib3"):
+            raise _unanswered(uri, _first(error)) from None
+        raise ResourceError(f"cannot write or read a recorded file: {error}") from None
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] in ("sqlalchemy", "alembic", "sqlite3"):
+            raise TrackingError(f"the store {shown(uri)} cannot be used: {_first(error)}") from None
+        raise
+
+
+def _explain(uri: str, error: Any) -> HarnessError:
+    text = _first(error)
+    if error.error_code == "TEMPORARILY_UNAVAILABLE" and "locked" in text:
+        return BusyError(
+            f"the store {shown(uri)} stayed locked by another process for 20 s",
+            "run the command again; nothing that was recorded is lost",
+        )
+    if "out-of-date database schema" in text:
+        return TrackingError(
+            f"the store {shown(uri)} was written by another MLflow version",
+            f"copy the file, then: mlflow db upgrade {shown(uri)}",
+        )
+    if is_served(uri):
+        return _unanswered(uri, text)
+    return TrackingError(f"the store {shown(uri)} refused: {text}")
+
+
+def _unanswered(uri: str, text: str) -> TrackingError:
+    return TrackingError(
+        f"the tracking server {shown(uri)} refused or did not answer: {text}",
+        "unset MLFLOW_TRACKING_URI to record in the project's own store",
+    )
+
+
+def _first(error: Exception) -> str:
+    return shown(" ".join(str(error).split())[:300])
+
+
+def shown(text: str) -> str:
+    """`text` without user names, passwords and tokens inside URLs."""
+    return re.sub(r"(?<=://)[^/@\s]+@", "", text)

@@ -1,0 +1,55 @@
+"""`harness data`: what a person types and sees."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+from data_sets import Write, numbers
+
+from harness.cli_data import data
+from harness.errors import DataError
+from harness.project import Project
+
+
+def shown(project: Project, monkeypatch: pytest.MonkeyPatch, *words: str) -> str:
+    monkeypatch.chdir(project.root)
+    result = CliRunner().invoke(data, words, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_the_list_says_what_is_here_and_how_to_get_the_rest(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = shown(project, monkeypatch, "list").splitlines()
+    rows = {line.split()[0]: line for line in lines if line}
+    assert rows["digits"].endswith("data/digits")
+    assert rows["diabetes"].endswith("bundled, written on first use")
+    assert rows["cifar100"].endswith("harness data get cifar100 (161 MiB)")
+    assert max(map(len, lines)) <= 80
+
+
+def test_getting_a_bundled_set_writes_it(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = shown(project, monkeypatch, "get", "diabetes")
+    assert "diabetes: 354 training, 88 test rows" in out
+    assert "target   target, regression" in out
+
+
+def test_an_added_set_is_listed_and_can_be_checked(
+    bare: Project, folder_of: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = folder_of(numbers(30), numbers(9))
+    out = shown(bare, monkeypatch, "add", "mine", str(folder), "--target", "x1", "--input", "y")
+    assert "mine: 30 training, 9 test rows" in out
+    assert "harness run EXPERIMENT --data mine" in out
+    assert "mine" in shown(bare, monkeypatch, "list")
+    assert "mine: every row can be read" in shown(bare, monkeypatch, "check", "mine")
+
+
+def test_failures_are_raised_for_the_command_line_to_print(
+    bare: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DataError, match="no data set 'cifar101'; did you mean 'cifar10"):
+        shown(bare, monkeypatch, "check", "cifar101")
+    with pytest.raises(DataError, match="data set 'cifar100' is not in data/"):
+        shown(bare, monkeypatch, "check", "cifar100")

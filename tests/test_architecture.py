@@ -1,0 +1,137 @@
+"""Imports point one way, one file owns each heavy library, and the light commands stay light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+PACKAGE = REPOSITORY / "harness"
+HEAVY = ("torch", "mlflow", "optuna", "pandas", "pyarrow", "numpy", "matplotlib", "scipy")
+LAYERS = (
+    ("errors",),
+    ("config",),
+    ("experiment", "streams", "stats_formulas"),
+    ("stats", "project"),
+    ("data",),
+    ("models", "losses", "optim", "schedules"),
+    ("training",),
+    ("identity", "plan"),
+    ("tracking", "recording", "ui"),
+    ("runner",),
+    ("tuning", "report"),
+    ("listing", "console"),
+    ("commands", "cli_data"),
+    ("cli",),
+)
+"""From the ground up: a module may import its own layer and those before it."""
+
+
+def imports(path: Path, everywhere: bool = True) -> set[str]:
+    """Modules imported by a file; without `everywhere`, only those an import of it would run."""
+    tree = ast.parse(path.read_text())
+    found: set[str] = set()
+
+    def visit(node: ast.AST, inside: bool) -> None:
+        for child in ast.iter_child_nodes(node):
+            typing_only = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
+            if typing_only:
+                continue
+            if isinstance(child, ast.Import) and (everywhere or not inside):
+                found.update(alias.name for alias in child.names)
+            if isinstance(child, ast.ImportFrom) and child.module and (everywhere or not inside):
+                found.add(child.module)
+                found.update(f"{child.module}.{alias.name}" for alias in child.names)
+            visit(child, inside or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef))
+
+    visit(tree, False)
+    return found
+
+
+def layer_of(module: str) -> int | None:
+    for number, names in enumerate(LAYERS):
+        if module in names:
+            return number
+    return None
+
+
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_one_way(path):
+    own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    mine = layer_of(own)
+    assert mine is not None, f"{own} has no place in LAYERS"
+    for module in imports(path, everywhere=False):
+        parts = module.split(".")
+        if parts[0] == "harness" and len(parts) > 1 and (theirs := layer_of(parts[1])) is not None:
+            assert theirs <= mine, f"{own} imports {module}, which is above it"
+
+
+@pytest.mark.parametrize(("library", "owner"), [("mlflow", "tracking"), ("optuna", "tuning.py")])
+def test_one_place_imports(library, owner):
+    users = {
+        path.relative_to(PACKAGE).parts[0]
+        for path in PACKAGE.rglob("*.py")
+        if any(name.split(".")[0] == library for name in imports(path))
+    }
+    assert users == {owner}
+
+
+def loaded_by(code: str, cwd: Path = REPOSITORY) -> set[str]:
+    """Heavy libraries in `sys.modules` after running `code` in a fresh interpreter."""
+    script = f"{code}\nimport sys\nprint('LOADED', *[m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=cwd, check=True
+    )
+    last = next(line for line in done.stdout.splitlines() if line.startswith("LOADED"))
+    return set(last.split()[1:])
+
+
+COMMAND = (
+    "from harness.cli import cli\ntry:\n    cli.main({!r}, standalone_mode=False)\n"
+    "except SystemExit:\n    pass"
+)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["list"],
+        ["show", "ablation-bn"],
+        ["run", "--help"],
+        ["tune", "--help"],
+        ["--version"],
+    ],
+    ids=" ".join,
+)
+def test_light_commands_load_nothing_heavy(arguments):
+    assert loaded_by(COMMAND.format(arguments)) == set()
+
+
+def test_the_check_can_fail():
+    assert loaded_by("import torch") >= {"torch"}
+    assert loaded_by(COMMAND.format(["list"]) + "\nimport pyarrow") >= {"pyarrow"}
+
+
+def test_public_names_are_what_is_exported():
+    import harness
+
+    assert harness.__all__ == sorted(harness.__all__)
+    for name in harness.__all__:
+        assert getattr(harness, name).__name__ == name
+    with pytest.raises(AttributeError):
+        _ = harness.nothing
+
+
+def test_no_file_is_two():
+    long = {
+        p.name: n for p in PACKAGE.rglob("*.py") if (n := len(p.read_text().splitlines())) > 420
+    }
+    assert long == {}

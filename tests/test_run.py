@@ -1,0 +1,152 @@
+"""`harness run` end to end on digits, through the real store: reuse, resume, divergence, kills."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+from command import harness, runs, start, wait_for
+
+from harness.project import Project
+from harness.tracking import open_store
+
+QUICK = ("--epochs", "2")
+
+
+def test_a_run_trains_records_and_then_reuses_everything(project):
+    first = harness(project, "run", "ablation-bn", "--seeds", "2", *QUICK)
+    assert "4 cells, 0 reused, 4 to train in 2 stacks" in first.out
+    assert "bn minus none" in first.out or "bn is" in first.out
+    again = harness(project, "run", "ablation-bn", "--seeds", "2", *QUICK)
+    assert "4 cells, 4 reused, nothing to train" in again.out
+    # the verdict is read from the store: the same words both times
+    table = first.out[first.out.index("  variant") :]
+    assert table == again.out[again.out.index("  variant") :]
+    changed = harness(
+        project, "run", "ablation-bn", "--seeds", "2", *QUICK, "--set", "optim.lr=2e-3"
+    )
+    assert "4 finished cells do not match: optim.lr 0.001 -> 0.002" in changed.out
+    added = harness(project, "run", "ablation-bn", "--seeds", "3", *QUICK)
+    assert "6 cells, 4 reused, 2 to train in 2 stacks" in added.out
+    assert runs(project) == {"comparison FINISHED": 2, "cell FINISHED": 10}
+    fewer = harness(project, "run", "ablation-bn", "--seeds", "1,2", *QUICK)
+    assert "nothing to train" in fewer.out
+    assert "1 more seed recorded earlier belong" in fewer.out
+    fresh = harness(project, "run", "ablation-bn", "--seeds", "1", *QUICK, "--fresh")
+    assert "0 reused, 2 to train" in fresh.out
+
+
+def test_what_is_recorded_of_a_cell(project):
+    harness(project, "run", "ablation-bn", "--seeds", "1", *QUICK)
+    store = open_store(project)
+    (info,) = store.comparisons("ablation-bn")
+    data = store.read_comparison(info.run_id)
+    assert {(cell.variant, cell.seed) for cell in data.cells} == {("none", 0), ("bn", 0)}
+    for cell in data.cells:
+        assert cell.status == "FINISHED"
+        assert len(cell.fingerprint) == 64
+        assert cell.history["epoch"] == [0, 1, 2]
+        wanted = {
+            "train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr", "grad_norm",
+            "train_seconds", "samples_per_second",
+        }  # fmt: skip
+        assert wanted <= set(cell.history)
+        assert set(cell.metrics) >= {"test/accuracy", "test/loss", "val/accuracy"}
+        assert cell.tags["harness.data"] == "digits"
+    config = store.finished_cells("ablation-bn")[data.cells[0].fingerprint].config
+    assert config["model.norm"] == "none"
+    assert config["epochs"] == 2
+    artifacts = list((project.runs_dir / "artifacts").rglob("*"))
+    assert {"config.json", "history.parquet", "weights.safetensors", "comparison.json"} <= {
+        path.name for path in artifacts
+    }
+    assert not list((project.runs_dir / "work").iterdir())
+
+
+def test_the_three_loaders_give_the_same_result(project):
+    scores = []
+    for loader in ("resident", "map", "stream"):
+        harness(
+            project, "run", "ablation-bn", "--seeds", "1", *QUICK, "--fresh",
+            "--set", f"data.loader={loader}",
+        )  # fmt: skip
+        report = harness(project, "report", "ablation-bn", "--format", "json", "--output", "-")
+        scores.append([each["values"] for each in json.loads(report.out)["variants"]])
+    assert scores[0] == scores[1] == scores[2]
+
+
+def test_batched_and_looped_agree(project):
+    means = []
+    for executor in ("batched", "looped"):
+        harness(
+            project, "run", "ablation-bn", "--seeds", "2", *QUICK, "--fresh", "--stack", executor
+        )
+        report = harness(project, "report", "ablation-bn", "--format", "json", "--output", "-")
+        means.append([each["mean"] for each in json.loads(report.out)["variants"]])
+    assert means[0] == pytest.approx(means[1], abs=0.01)
+
+
+def test_divergence_is_a_result(project):
+    done = harness(
+        project, "run", "ablation-loss", "--seeds", "2", *QUICK,
+        "--set", "optim=sgd", "--set", "optim.lr=1e30", expect=8,
+    )  # fmt: skip
+    assert "diverged" in done.err
+    assert runs(project, "ablation-loss")["cell FINISHED"] == 6
+    again = harness(
+        project, "run", "ablation-loss", "--seeds", "2", *QUICK,
+        "--set", "optim=sgd", "--set", "optim.lr=1e30", expect=8,
+    )  # fmt: skip
+    assert "nothing to train" in again.out
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_runs_as_killed_and_says_how_to_go_on(project, number, code):
+    process = start(project, "run", "ablation-bn", "--seeds", "2", "--epochs", "2000")
+    wait_for(project, "cell RUNNING")
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == code, errors
+    assert "continue with: harness run ablation-bn" in errors
+    assert "Traceback" not in errors
+    assert set(runs(project)) <= {"cell KILLED", "comparison KILLED", "cell FINISHED"}
+
+
+def test_a_killed_process_leaves_nothing_running_after_the_next_start(project):
+    process = start(project, "run", "ablation-bn", "--seeds", "2", "--epochs", "2000")
+    wait_for(project, "cell RUNNING")
+    process.kill()
+    process.wait()
+    assert runs(project)["cell RUNNING"] > 0
+    done = harness(project, "run", "ablation-bn", "--seeds", "2", *QUICK)
+    assert "of a killed process were marked KILLED" in done.out
+    assert not [state for state in runs(project) if state.endswith("RUNNING")]
+
+
+def test_a_dry_run_starts_nothing(project):
+    done = harness(project, "run", "ablation-dropout", "--dry-run")
+    assert "48 cells, 0 reused, 48 to train in 1 stack" in done.out
+    assert "nothing was started" in done.out
+    assert runs(project, "ablation-dropout") == {}
+
+
+def test_a_users_own_folder_works_the_same(tmp_path, prepared_data):
+    root = tmp_path / "mine"
+    (root / "experiments").mkdir(parents=True)
+    (root / "deep" / "er").mkdir(parents=True)
+    (root / "data").symlink_to(prepared_data)
+    (root / "experiments" / "my_question.py").write_text(
+        "from harness import Experiment, TrainConfig, Variant\n"
+        "experiment = Experiment(question='Relu or tanh?', base=TrainConfig(),\n"
+        "    factor='model.activation', baseline='relu', seeds=2,\n"
+        "    variants=(Variant('relu'), Variant('tanh', {'model.activation': 'tanh'})))\n"
+    )
+    done = harness(Project(root / "deep" / "er"), "run", "my-question", *QUICK)
+    assert "Relu or tanh?" in done.out
+    assert (root / "mlruns" / "mlflow.db").exists()
+    assert "my-question" in harness(Project(root), "list").out
+
+
+def test_paths_are_found_from_subfolders(project):
+    assert "ablation-bn" in harness(Project(project.root / "experiments"), "list").out

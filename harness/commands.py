@@ -301,9 +301,10 @@ def tune_study(
 
     from harness import runner, tuning
     from harness.report import study as study_report
+    from harness.study import plan_study
     from harness.tracking import open_store
 
-    plan = tuning.plan_study(described, make_plan(drawn, card, ingredients(card)))
+    plan = plan_study(described, make_plan(drawn, card, ingredients(card)))
     total = trials or described.trials
     done = tuning.trials_done(project, plan)
     chosen = runner.choose_device(device)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,14 +24,14 @@ from optuna.trial import FrozenTrial, TrialState
 from optuna.trial import Trial as LiveTrial
 
 from harness import streams
-from harness.config import TrainConfig
 from harness.data.loaders import Loader, open_loader
 from harness.errors import BusyError, ConfigError
-from harness.experiment import METRICS, Cell, Choice, Float, Space, Study, digest
-from harness.plan import Plan, cell_of
+from harness.experiment import Cell, Float, digest
+from harness.plan import cell_of
 from harness.project import Project
 from harness.recording import Options, Recorder, cell_tags, comparison_tags, dataset_info
 from harness.runner import Progress, ending, open_stack
+from harness.study import StudyPlan, StudyResult, Trial, changes, inside
 from harness.training.loop import Epoch, Outcome, train
 from harness.training.stack import group
 from harness.training.step import choose_executor
@@ -43,82 +42,6 @@ if TYPE_CHECKING:
 
 BATCH_TRIALS = 16
 """Trials asked for together. TPE learns between batches, so a large one learns late."""
-
-
-@dataclass(frozen=True)
-class StudyPlan:
-    """A study on a data set. `default` holds the values of the searched settings before the search.
-
-    `plan` is the experiment's plan on this data; trials start from `config`, its variant's.
-    """
-
-    study: Study
-    plan: Plan
-    config: TrainConfig
-    metric: str
-    goal: str
-    default: Mapping[str, Any]
-
-    @property
-    def name(self) -> str:
-        """`lr-warmup-ablation-bn-bn-digits`: one journal for each study, subject and data set."""
-        parts = (self.study.name, self.study.experiment, self.study.variant, self.plan.card.name)
-        return "-".join(parts)
-
-    def definition(self) -> dict[str, Any]:
-        """What must not change while a study grows."""
-        return {
-            "space": {key: repr(dimension) for key, dimension in self.study.space.items()},
-            "settings": {k: repr(v) for k, v in self.config.flat().items()},
-            "metric": self.metric,
-            "seed": self.study.seed,
-            "data": self.plan.card.sha256,
-        }
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A finished trial: its number, the settings tried, the value they got."""
-
-    number: int
-    values: Mapping[str, Any]
-    score: float
-    diverged: bool
-
-
-@dataclass(frozen=True)
-class StudyResult:
-    """All finished trials in order of number, and which settings mattered how much (sum 1)."""
-
-    plan: StudyPlan
-    trials: tuple[Trial, ...]
-    importances: Mapping[str, float]
-
-    @property
-    def best(self) -> Trial:
-        """The best trial; the earliest of equals."""
-        sign = 1 if self.plan.goal == "max" else -1
-        return max(self.trials, key=lambda trial: (sign * trial.score, -trial.number))
-
-
-def plan_study(study: Study, plan: Plan) -> StudyPlan:
-    """Checks the search space against the variant's settings.
-
-    Raises:
-        ConfigError: a setting of the space does not exist, or a bound is not a valid value.
-    """
-    config = plan.outline.configs[study.variant]
-    default = {key: config.flat().get(key) for key in study.space}
-    for key, dimension in study.space.items():
-        for value in _bounds(dimension):
-            config.override({key: value})
-    part, _, name = study.metric.partition("/")
-    known = METRICS[plan.card.task]
-    metric, goal = study.metric, study.goal
-    if name not in known:  # the data set is of another kind than the study was written for
-        name, goal = next(iter(known.items()))
-        metric = f"{part}/{name}"
-    return StudyPlan(study, plan, config, metric, goal, default)
 
 
 def run_study(
@@ -324,48 +247,20 @@ def _open(journal: Path, drawn: StudyPlan) -> optuna.Study:
     stored = study.user_attrs.get("definition")
     if stored is None:
         study.set_user_attr("definition", drawn.definition())
-        if _inside(drawn.default, drawn.study.space):
+        if inside(drawn.default, drawn.study.space):
             # first of all: what the search finds can then never be worse than the default
             study.enqueue_trial(dict(drawn.default), skip_if_exists=True)
     elif stored != drawn.definition():
         raise ConfigError(
             f"study {drawn.name} was begun with other settings",
-            *_changes(stored, drawn.definition()),
+            *changes(stored, drawn.definition()),
             f"give the study file another name, or start anew: rm {journal.name} in mlruns/optuna",
         )
     return study
 
 
-def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    lines = []
-    for topic in after:
-        old, new = before.get(topic), after[topic]
-        if isinstance(new, Mapping) and isinstance(old, Mapping):
-            lines += [
-                f"{topic} {key}: {old.get(key, 'unset')} -> {new.get(key, 'unset')}"
-                for key in {**old, **new}
-                if old.get(key) != new.get(key)
-            ]
-        elif old != new:
-            lines.append(f"{topic}: {old} -> {new}")
-    return lines
-
-
 def _finished(study: optuna.Study) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-
-
-def _bounds(dimension: Float | Choice) -> Sequence[Any]:
-    return (dimension.low, dimension.high) if isinstance(dimension, Float) else dimension.options
-
-
-def _inside(values: Mapping[str, Any], space: Space) -> bool:
-    return all(
-        values[name] is not None and each.low <= values[name] <= each.high
-        if isinstance(each, Float)
-        else values[name] in each.options
-        for name, each in space.items()
-    )
 
 
 def _cell(drawn: StudyPlan, trial: LiveTrial) -> Cell:

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: in this process (fast), or in one of its own (to be killed)."""
+"""The command line as a user meets it: in this process, or in one of its own to be killed."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ import time
 from collections import Counter
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from pathlib import Path
 from unittest.mock import patch
 
 import pytest
 
 from harness.cli import main
 from harness.project import Project
+
+REPOSITORY = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from command import REPOSITORY
 from tracking_store import template_database
 
 from harness.project import Project
-
-REPOSITORY = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from command import REPOSITORY
 
 PACKAGE = REPOSITORY / "harness"
 HEAVY = ("torch", "mlflow", "optuna", "pandas", "pyarrow", "numpy", "matplotlib", "scipy")
@@ -20,7 +20,7 @@ LAYERS = (
     ("data",),
     ("models", "losses", "optim", "schedules"),
     ("training",),
-    ("identity", "plan"),
+    ("identity", "plan", "study"),
     ("tracking", "recording", "ui"),
     ("runner",),
     ("tuning", "report"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import REPOSITORY
+from command import REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -1,4 +1,4 @@
-"""`harness tune`: the total is the total, a killed study is the same study, the test set stays shut."""
+"""`harness tune`: the total is the total, a killed study goes on, the test set stays shut."""
 
 from __future__ import annotations
 
@@ -44,13 +44,8 @@ def test_the_known_default_is_tried_first_and_curves_are_recorded(project):
     number, params, _ = trials(project)[0]
     assert (number, float(params["optim.lr"]), float(params["schedule.warmup"])) == (0, 1e-3, 0.05)
     store = open_store(project)
-    (run,) = [
-        run
-        for run in store._client.search_runs(
-            [store._client.get_experiment_by_name(STUDY).experiment_id],
-            "tags.`harness.trial` = '1'",
-        )
-    ]
+    experiment = store._client.get_experiment_by_name(STUDY)
+    (run,) = store._client.search_runs([experiment.experiment_id], "tags.`harness.trial` = '1'")
     curve = store._client.get_metric_history(run.info.run_id, "val/accuracy")
     assert [point.step for point in curve][:3] == [0, 1, 2]
     assert not [name for name in run.data.metrics if name.startswith("test/")]

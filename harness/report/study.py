@@ -28,7 +28,7 @@ from harness.report.wording import number, plural, scale
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from harness.tuning import StudyResult, Trial
+    from harness.study import StudyResult, Trial
 
 BEST = MARKS[0].color
 

@@ -11,7 +11,7 @@ import torch
 from solo import solo_train
 from torch import nn
 
-from harness.config import MLP, SGD, Adam, AdamW, Cosine, CrossEntropy, Huber, L1, TrainConfig
+from harness.config import L1, MLP, SGD, Adam, AdamW, Cosine, CrossEntropy, Huber, TrainConfig
 from harness.data.catalog import CATALOG
 from harness.experiment import Cell, resolve
 from harness.training.loop import Outcome, train

@@ -219,7 +219,7 @@ cli.add_command(data)
 
 def main() -> None:
     """The `harness` command: runs the group and turns failures into messages and exit codes."""
-    from harness.errors import HarnessError
+    from harness.errors import HarnessError, Interrupted
 
     try:
         cli.main(standalone_mode=False)
@@ -228,7 +228,7 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(2)
-    except HarnessError as error:
+    except (HarnessError, Interrupted) as error:
         _report(error.message, *error.details)
         _debug()
         sys.exit(error.exit_code)

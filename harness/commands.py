@@ -9,22 +9,19 @@ open_ui          the MLflow UI on the saved view
 from __future__ import annotations
 
 import math
-import signal
 import sys
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from harness.console import TrainingDisplay
-from harness.errors import ConfigError, Interrupted, RunsFailedError
+from harness.errors import ConfigError, RunsFailedError
 from harness.experiment import Experiment
+from harness.interrupt import signals
 from harness.listing import field, heading, write_last
 from harness.plan import Outline, Plan, estimated_seconds, make_plan, outline
 from harness.project import Project
@@ -249,28 +246,6 @@ def open_ui(project: Project, port: int, open_browser: bool, experiment: str | N
         if open_browser:
             click.launch(link)
         served.wait()
-
-
-@contextmanager
-def signals(again: str) -> Iterator[None]:
-    """Turns SIGINT, SIGTERM and SIGHUP into `Interrupted`, so that runs end as KILLED."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)  # a second one ends the process at once
-        raise Interrupted(number, "stopped", f"finished cells are kept; continue with: {again}")
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if hasattr(signal, "SIGHUP"):
-        numbers.append(signal.SIGHUP)
-    before = {number: signal.signal(number, stop) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def tune_study(

@@ -67,11 +67,17 @@ class TrackingError(HarnessError):
     exit_code = 10
 
 
-class Interrupted(HarnessError):
-    """Stopped by a signal; `exit_code` is 128 + the signal's number."""
+class Interrupted(BaseException):
+    """Stopped by a signal; `exit_code` is 128 + the signal's number.
+
+    Not an `Exception`, for the same reason as KeyboardInterrupt: a signal arrives anywhere, and a
+    library that turns every exception into its own would swallow it.
+    """
 
     def __init__(self, signal_number: int, message: str, *details: str) -> None:
-        super().__init__(message, *details)
+        super().__init__(message)
+        self.message = message
+        self.details = details
         self.exit_code = 128 + signal_number
 
 

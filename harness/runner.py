@@ -20,6 +20,7 @@ from harness.config import NOT_RESULT_AFFECTING
 from harness.data.loaders import Loader, open_loader
 from harness.errors import Interrupted, ResourceError
 from harness.experiment import Cell
+from harness.interrupt import uninterrupted
 from harness.plan import Plan, cell_of
 from harness.project import Project
 from harness.recording import (
@@ -165,14 +166,17 @@ def run(
     store.ensure_experiment(
         experiment.name, experiment.question, outline.metric, _columns(outline.metric)
     )
-    comparison = store.open_comparison(
-        experiment.name,
-        plan.key,
-        name=f"{experiment.name} {plan.card.name} @{plan.key[:7]}",
-        description=experiment.question,
-        tags=comparison_tags(plan, options),
-    )
+    with uninterrupted():
+        comparison = store.open_comparison(
+            experiment.name,
+            plan.key,
+            name=f"{experiment.name} {plan.card.name} @{plan.key[:7]}",
+            description=experiment.question,
+            tags=comparison_tags(plan, options),
+        )
     run_ids = {cell: each.run_id for cell, each in {**work.earlier, **work.reused}.items()}
+    # on record from the start: the report of a run in progress says what is missing
+    store.save_plan(comparison, plan_record(plan, run_ids, options))
     status: Status = "FAILED"
     try:
         if work.stacks:
@@ -185,15 +189,14 @@ def run(
                         project, plan, cells, loader, comparison, store, options, show
                     ):
                         run_ids[cell] = run_id
-                        store.save_plan(comparison, plan_record(plan, run_ids, options))
             finally:
                 loader.close()
-        store.save_plan(comparison, plan_record(plan, run_ids, options))
         status = "FINISHED"
     except (KeyboardInterrupt, Interrupted):
         status = "KILLED"
         raise
     finally:
+        store.save_plan(comparison, plan_record(plan, run_ids, options))
         store.finish_comparison(comparison, status)
     return comparison
 
@@ -215,25 +218,26 @@ def _train_stack(
     open_runs: dict[Cell, str] = {}
     with ending(store, open_runs):
         for cell in cells:
-            open_runs[cell] = store.start_cell(
-                comparison,
-                cell.name,
-                params=params(plan, cell),
-                tags={
-                    **cell_tags(cell, plan, options),
-                    "harness.executor": executor,
-                    "harness.stack": f"{len(cells)} cells",
-                },
-                dataset=dataset,
-            )
+            tags = {
+                **cell_tags(cell, plan, options),
+                "harness.executor": executor,
+                "harness.stack": f"{len(cells)} cells",
+            }
+            with uninterrupted():
+                open_runs[cell] = store.start_cell(
+                    comparison, cell.name, params(plan, cell), tags, dataset
+                )
         recorder = Recorder(store, open_runs, project.runs_dir / "work")
         label = ", ".join(dict.fromkeys(cell.variant for cell in cells))
         for event in train(stack, loader, executor):
             if isinstance(event, Epoch):
-                recorder.epoch(event)
+                with uninterrupted():
+                    recorder.epoch(event)
                 show(_progress(event, cells, label, executor, stack.epochs, plan))
             else:
-                yield event.cell, recorder.finish(event)
+                with uninterrupted():
+                    run_id = recorder.finish(event)
+                yield event.cell, run_id
 
 
 def open_stack(cells: Sequence[Cell], loader: Loader, device: str) -> Stack:

@@ -27,6 +27,7 @@ from harness import streams
 from harness.data.loaders import Loader, open_loader
 from harness.errors import BusyError, ConfigError
 from harness.experiment import Cell, Float, digest
+from harness.interrupt import uninterrupted
 from harness.plan import cell_of
 from harness.project import Project
 from harness.recording import Options, Recorder, cell_tags, comparison_tags, dataset_info
@@ -64,15 +65,16 @@ def run_study(
     journal = folder / f"{drawn.name}.journal"
     lock = FileLock(journal.with_suffix(".owner"))  # .lock is Optuna's own
     try:
-        lock.acquire(timeout=0)
+        held = lock.acquire(timeout=0)
     except Timeout:
         raise BusyError(
             f"study {drawn.name} is being run by another process",
             "wait for it to end; the same command then continues the study",
         ) from None
-    with lock:
+    with held:
         study = _open(journal, drawn)
-        parent = _open_parent(store, drawn, options)
+        with uninterrupted():
+            parent = _open_parent(store, drawn, options)
         status: Status = "KILLED"
         try:
             _grow(study, drawn, total, store, parent, options, project, show, preparing)
@@ -169,28 +171,27 @@ def _train(
         with ending(store, open_runs):
             for cell in cells:
                 values = todo[cell].params
-                open_runs[cell] = store.start_cell(
-                    parent,
-                    f"{cell.variant} "
-                    + " ".join(f"{k.rpartition('.')[2]}={_short(v)}" for k, v in values.items()),
-                    params=values,
-                    tags={
-                        **cell_tags(cell, drawn.plan, options),
-                        "harness.trial": str(todo[cell].number),
-                        "harness.executor": executor,
-                    },
-                    dataset=dataset_info(drawn.plan),
-                    role="trial",
-                )
+                tags = {
+                    **cell_tags(cell, drawn.plan, options),
+                    "harness.trial": str(todo[cell].number),
+                    "harness.executor": executor,
+                }
+                name = f"{cell.variant} {_short(values)}"
+                dataset = dataset_info(drawn.plan)
+                with uninterrupted():
+                    run_id = store.start_cell(parent, name, values, tags, dataset, role="trial")
+                    open_runs[cell] = run_id
             recorder = Recorder(store, open_runs, work)
             numbers = [todo[cell].number for cell in cells]
             label = f"trials {min(numbers)}-{max(numbers)}"
             for event in train(stack, loader, executor, test=False):
                 if isinstance(event, Epoch):
-                    recorder.epoch(event)
+                    with uninterrupted():
+                        recorder.epoch(event)
                     show(_progress(event, label, cells, executor, stack.epochs, drawn))
                 else:
-                    recorder.finish(event)
+                    with uninterrupted():
+                        recorder.finish(event)
                     outcomes[event.cell] = event
     return outcomes
 
@@ -315,5 +316,7 @@ def _progress(
     )
 
 
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+def _short(values: Mapping[str, Any]) -> str:
+    """`lr=0.00316 warmup=0.05`: a trial's settings in its run's name."""
+    shown = {k: f"{v:.3g}" if isinstance(v, float) else str(v) for k, v in values.items()}
+    return " ".join(f"{key.rpartition('.')[2]}={text}" for key, text in shown.items())

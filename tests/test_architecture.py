@@ -14,7 +14,7 @@ PACKAGE = REPOSITORY / "harness"
 HEAVY = ("torch", "mlflow", "optuna", "pandas", "pyarrow", "numpy", "matplotlib", "scipy")
 LAYERS = (
     ("errors",),
-    ("config",),
+    ("config", "interrupt"),
     ("experiment", "streams", "stats_formulas"),
     ("stats", "project"),
     ("data",),

@@ -1,8 +1,8 @@
 """Signals: Ctrl-C, SIGTERM and SIGHUP become one exception, raised where nothing is half done.
 
-`signals` installs the handler for a command. `uninterrupted` marks what must not be cut in two, like
-as making a run and remembering its id: a signal that arrives inside is raised when the block ends.
-A second signal ends the process at once; what it leaves is put right by the next start.
+`signals` installs the handler for a command. `uninterrupted` marks what must not be cut in two,
+such as making a run and remembering its id: a signal that arrives inside is raised when the block
+ends. A second signal ends the process at once; the next start puts right what it leaves.
 """
 
 from __future__ import annotations

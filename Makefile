@@ -6,7 +6,7 @@ READY := .venv/.ready
 .PHONY: run test check fix setup clean
 
 run: $(READY)  ## set up, then the main job on the embedded data
-	$(BIN)/harness run ablation-bn
+	@$(BIN)/harness run ablation-bn
 
 test: check  ## lint, types, tests
 	$(BIN)/python -m pytest
@@ -23,10 +23,12 @@ fix: $(READY)  ## what the linter can mend
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	command -v uv >/dev/null || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
-	PATH="$$PATH:$(CURDIR)/$(BIN)" uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[dev]'
-	touch $(READY)
+	@echo "setting up .venv (torch is several GB: the first time takes minutes)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@command -v uv >/dev/null || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	@PATH="$$PATH:$(CURDIR)/$(BIN)" uv pip install --quiet --compile-bytecode \
+		--python $(BIN)/python -c constraints.txt -e '.[dev]'
+	@touch $(READY)
 
 clean:  ## removes the environment; keeps data and results
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

@@ -111,9 +111,13 @@ def sort_out(plan: Plan, finished: Mapping[str, Finished], fresh: bool = False) 
 
 def explain(plan: Plan, work: Work, finished: Mapping[str, Finished]) -> str | None:
     """Why recorded cells of the same variants and seeds are not reused; None if there are none."""
-    recorded: dict[tuple[str, int], Finished] = {}
-    for each in finished.values():
-        recorded[each.variant, each.seed] = each  # the newest wins
+    here = [
+        each
+        for each in finished.values()
+        if each.tags.get("harness.data_sha256") == plan.card.sha256
+    ]
+    # cells on other data are worth a word only while there are none on this
+    recorded = {(each.variant, each.seed): each for each in here or finished.values()}
     stale = [
         (cell, recorded[cell.variant, cell.seed])
         for stack in work.stacks
@@ -164,7 +168,7 @@ def run(
     outline = plan.outline
     experiment = outline.experiment
     store.ensure_experiment(
-        experiment.name, experiment.question, outline.metric, _columns(outline.metric)
+        experiment.name, experiment.question, outline.metric, _columns(outline.metric), key=plan.key
     )
     with uninterrupted():
         comparison = store.open_comparison(

@@ -276,21 +276,14 @@ def _notes(tags: Mapping[str, str]) -> dict[str, Any]:
 
 def _open_parent(store: Store, drawn: StudyPlan, options: Options) -> str:
     study = drawn.study
-    columns = [f"params.{key}" for key in study.space]
+    columns = [*(f"params.{key}" for key in study.space), f"metrics.{drawn.metric}"]
+    key = digest({"study": drawn.name, **drawn.definition()})[:16]
     store.ensure_experiment(
-        study.name,
-        study.question,
-        drawn.metric,
-        [*columns, f"metrics.{drawn.metric}"],
-        role="trial",
+        study.name, study.question, drawn.metric, columns, role="trial", key=key
     )
-    return store.open_study(
-        study.name,
-        digest({"study": drawn.name, **drawn.definition()})[:16],
-        name=f"{study.name} {drawn.plan.card.name}",
-        description=study.question,
-        tags=comparison_tags(drawn.plan, options),
-    )
+    name = f"{study.name} {drawn.plan.card.name}"
+    tags = comparison_tags(drawn.plan, options)
+    return store.open_study(study.name, key, name, study.question, tags)
 
 
 def _progress(

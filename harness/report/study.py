@@ -61,9 +61,11 @@ def _lines(result: StudyResult) -> Iterator[str]:
         yield f"  {diverged} of {len(result.trials)} trials diverged and count at chance"
     if result.importances:
         shares = ", ".join(f"{key} {share:.2f}" for key, share in result.importances.items())
-        yield f"  importance (PED-ANOVA: what sets good trials apart)   {shares}"
+        yield f"  matters  {shares}"
+        yield "           (importance by PED-ANOVA: what sets the good trials apart)"
     yield f"  The best of {len(result.trials)} on one seed's validation rows flatters itself."
-    yield f"  On fresh seeds:  harness run {study.experiment} {settings}"
+    yield "  On fresh seeds:"
+    yield f"    harness run {study.experiment} {settings}"
 
 
 def write_figures(result: StudyResult, folder: Path) -> list[Path]:

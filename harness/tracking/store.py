@@ -85,11 +85,13 @@ class Store:
         metric: str,
         view_columns: Sequence[str] = (),
         role: Literal["cell", "trial"] = "cell",
+        key: str = "",
     ) -> str:
         """The id of MLflow's experiment of that name, created or brought up to date.
 
         `role` is what its runs are: cells (the saved view groups them by variant), or the trials
         of a study. `view_columns` are names like `params.optim.lr` and `metrics.val/loss`.
+        `key` is the comparison or study that the view shows, all of them when empty.
 
         Raises:
             TrackingError: it was deleted in MLflow.
@@ -111,10 +113,10 @@ class Store:
             "mlflow.experimentKind": "custom_model_development",
             NOTE: f"# {question}\n\nmetric: {metric}. One run is one {RUNS[role]}.",
         }
-        for key, value in tags.items():
-            if found.tags.get(key) != value:
-                self._client.set_experiment_tag(experiment_id, key, value)
-        view = view_tag(metric, view_columns, _now_ms(), role)
+        for tag, value in tags.items():
+            if found.tags.get(tag) != value:
+                self._client.set_experiment_tag(experiment_id, tag, value)
+        view = view_tag(metric, view_columns, _now_ms(), role, key)
         if not same_view(found.tags.get(VIEW_TAG), view):
             with suppress(MlflowException):  # without it, the link opens the plain page
                 self._client.set_experiment_tag(experiment_id, VIEW_TAG, view)

@@ -20,18 +20,21 @@ VIEW_TAG = f"mlflow.sharedViewState.{VIEW_KEY}"
 SECTION = {"cell": "By variant", "trial": "By trial"}
 
 
-def view_tag(metric: str, columns: Sequence[str], updated_ms: int, role: str = "cell") -> str:
+def view_tag(
+    metric: str, columns: Sequence[str], updated_ms: int, role: str = "cell", key: str = ""
+) -> str:
     """The value of the tag `VIEW_TAG`.
 
     `columns` are names like `params.optim.lr`, `metrics.val/loss` and `tags.seed`. Cells are
-    grouped by variant; trials (`role="trial"`) are listed one by one, the best first.
+    grouped by variant; trials (`role="trial"`) are listed one by one, the best first. `key` names
+    the comparison or study that is shown: an average over several would mix data sets.
     """
     return json.dumps(
         {
             "name": SECTION[role],
             "createdAt": updated_ms,
             "updatedAt": updated_ms,
-            "state": json.dumps(view_state(metric, columns, role), separators=(",", ":")),
+            "state": json.dumps(view_state(metric, columns, role, key), separators=(",", ":")),
         }
     )
 
@@ -54,18 +57,22 @@ def view_link(base_url: str, experiment_id: str, saved_view: bool) -> str:
     )
 
 
-def view_state(metric: str, columns: Sequence[str], role: str = "cell") -> dict[str, Any]:
+def view_state(
+    metric: str, columns: Sequence[str], role: str = "cell", key: str = ""
+) -> dict[str, Any]:
     """The UI state: filter, columns, grouping and charts."""
     quantity = metric.rpartition("/")[2]
     curves = list(dict.fromkeys([f"val/{quantity}", "val/loss"]))
     first = ["params.variant", "tags.seed"] if role == "cell" else []
     named = [*first, *columns, *(f"metrics.{m}" for m in (metric, *curves))]
+    parent = "tags.`harness.comparison`" if role == "cell" else "tags.`harness.study`"
     by_variant = {
         "aggregateFunction": "average",
         "groupByKeys": [{"mode": "param", "groupByData": "variant"}],
     }
     return {
-        "searchFilter": f'tags.`harness.role` = "{role}"',
+        "searchFilter": f'tags.`harness.role` = "{role}"'
+        + (f' and {parent} = "{key}"' if key else ""),
         "orderByKey": f"metrics.`{metric}`",
         "orderByAsc": quantity != "accuracy",
         "startTime": "ALL",

@@ -1,6 +1,6 @@
 """Does BatchNorm help a ModernMLP?"""
 
-from harness import MLP, Experiment, TrainConfig, Variant
+from harness import MLP, Claim, Experiment, TrainConfig, Variant
 
 experiment = Experiment(
     question=__doc__,
@@ -11,5 +11,6 @@ experiment = Experiment(
     metric="test/accuracy",
     goal="max",
     smallest_effect=0.01,
+    claim=Claim("Adding BatchNorm improves accuracy", variant="bn", expect="supported"),
     seeds=8,
 )

@@ -1,6 +1,6 @@
 """MSE, L1 or Huber when a tenth of the training targets is contaminated?"""
 
-from harness import L1, MLP, MSE, Data, Experiment, Huber, TrainConfig, Variant
+from harness import L1, MLP, MSE, Claim, Data, Experiment, Huber, TrainConfig, Variant
 
 experiment = Experiment(
     question=__doc__,
@@ -15,4 +15,10 @@ experiment = Experiment(
     metric="test/mae",
     goal="min",
     smallest_effect=0.05,
+    claim=Claim(
+        "MSE punishes outliers: L1 makes smaller errors when targets are contaminated",
+        variant="l1",
+        direction="less",
+        expect="supported",
+    ),
 )

@@ -1,6 +1,6 @@
 """BatchNorm, LayerNorm or neither?"""
 
-from harness import MLP, Experiment, TrainConfig, Variant
+from harness import MLP, Claim, Experiment, TrainConfig, Variant
 
 experiment = Experiment(
     question=__doc__,
@@ -13,4 +13,5 @@ experiment = Experiment(
         Variant("ln", {"model.norm": "layer"}),
     ),
     smallest_effect=0.01,
+    claim=Claim("LayerNorm improves accuracy", variant="ln", expect="supported"),
 )

@@ -4,7 +4,7 @@ Each optimizer at its customary learning rate. That is a comparison of defaults:
 the learning rate of each with the same budget.
 """
 
-from harness import MLP, SGD, Adam, AdamW, Experiment, TrainConfig, Variant
+from harness import MLP, SGD, Adam, AdamW, Claim, Experiment, TrainConfig, Variant
 
 experiment = Experiment(
     question="Adam, AdamW, SGD or SGD with momentum, each at its customary learning rate?",
@@ -18,4 +18,5 @@ experiment = Experiment(
         Variant("adamw", {"optim": AdamW(lr=1e-3, weight_decay=0.01)}),
     ),
     smallest_effect=0.01,
+    claim=Claim("Adam beats plain SGD", variant="adam", expect="inconclusive"),
 )

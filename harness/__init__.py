@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from harness.config import Step as Step
     from harness.config import TrainConfig as TrainConfig
     from harness.experiment import Choice as Choice
+    from harness.experiment import Claim as Claim
     from harness.experiment import Experiment as Experiment
     from harness.experiment import Float as Float
     from harness.experiment import Study as Study
@@ -37,7 +38,7 @@ _HOMES = {
         "Adam", "AdamW", "BCE", "Constant", "Cosine", "CrossEntropy", "Data", "Huber", "L1",
         "Linear", "MLP", "MSE", "SGD", "Step", "TrainConfig",
     ),
-    "harness.experiment": ("Choice", "Experiment", "Float", "Study", "Variant"),
+    "harness.experiment": ("Choice", "Claim", "Experiment", "Float", "Study", "Variant"),
 }  # fmt: skip
 
 __all__ = sorted(name for names in _HOMES.values() for name in names)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from harness.data.parquet import Card
     from harness.report.summary import Summary
     from harness.runner import Work
-    from harness.tracking import ComparisonInfo
+    from harness.tracking import ComparisonInfo, Finished
     from harness.tracking.store import Store
 
 
@@ -72,7 +72,7 @@ def run_experiment(
     if dry_run:
         _say(_dry_run_lines(plan, work))
         return
-    options = run_options(project, chosen, executor)
+    options = run_options(project, chosen, executor, _test_reads(store, plan, work, finished))
     label_width = min(max(len(variant.name) for variant in experiment.variants), 24)
     start = time.monotonic()
     with signals(f"harness run {experiment.name}"), TrainingDisplay(label_width) as display:
@@ -111,13 +111,33 @@ def ingredients(card: Card) -> Any:
     return Ingredients(card.sha256, code_sha256(), str(torch.__version__))
 
 
-def run_options(project: Project, device: str, executor: str) -> Any:
+def _test_reads(
+    store: Store, plan: Plan, work: Work, finished: Mapping[str, Finished]
+) -> dict[str, int]:
+    """How often this experiment's test set has been read, this run included.
+
+    `cells` counts trained cells on this data; `decisions` the different settings tried on it. Every
+    one of them but the first could have been chosen for its test result.
+    """
+    sha256 = plan.card.sha256
+    read = [each for each in finished.values() if each.tags.get("harness.data_sha256") == sha256]
+    keys = {
+        each.key
+        for each in store.comparisons(plan.outline.experiment.name)
+        if each.dataset == plan.card.name
+    }
+    return {"cells": len(read) + work.training, "decisions": len(keys | {plan.key})}
+
+
+def run_options(
+    project: Project, device: str, executor: str, test_reads: Mapping[str, int] | None = None
+) -> Any:
     """How this process runs cells, with the environment that is recorded."""
     from harness.identity import environment
     from harness.recording import Options
 
     found = environment(project.root, device)
-    return Options(device, executor, found["command"], found)
+    return Options(device, executor, found["command"], found, dict(test_reads or {}))
 
 
 def reap(store: Store) -> None:

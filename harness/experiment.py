@@ -7,31 +7,17 @@ variants differ from the base in more than the factor, unless the variant says w
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Self
 
-from harness.config import BCE, L1, MSE, PARTS, CrossEntropy, Huber, TrainConfig
+from harness.config import PARTS, TrainConfig
 from harness.errors import ConfigError, did_you_mean
+from harness.tasks import METRICS
 
-Task = Literal["classification", "binary", "regression"]
-METRICS: dict[Task, dict[str, Literal["max", "min"]]] = {
-    "classification": {"accuracy": "max", "loss": "min"},
-    "binary": {"accuracy": "max", "loss": "min"},
-    "regression": {"mae": "min", "rmse": "min", "loss": "min"},
-}
-LOSSES: dict[Task, tuple[str, ...]] = {
-    "classification": ("cross-entropy",),
-    "binary": ("bce",),
-    "regression": ("mse", "l1", "huber"),
-}
-DEFAULT_LOSS: dict[Task, CrossEntropy | BCE | MSE | L1 | Huber] = {
-    "classification": CrossEntropy(),
-    "binary": BCE(),
-    "regression": MSE(),
-}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 DEVICE_NAMES = frozenset({"con", "prn", "aux", "nul"})  # reserved file names on Windows
 
@@ -51,12 +37,28 @@ class Variant:
         check_name(self.name, "variant")
 
 
+@dataclass(frozen=True)
+class Claim:
+    """A sentence that the experiment can refute: `variant` minus baseline, in the metric's units.
+
+    `greater` claims a difference of at least the experiment's smallest effect, `less` one of at
+    least its negative, `equivalent` one smaller than it either way. `expect` is a forecast.
+    """
+
+    hypothesis: str
+    variant: str
+    direction: Literal["greater", "less", "equivalent"] = "greater"
+    expect: Literal["supported", "refuted", "inconclusive"] | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
     """A question, the factor that answers it, and the variants to compare with the baseline.
 
     `smallest_effect` is the smallest difference worth having, in the metric's own units (accuracy
-    is a fraction: 0.01 is one percentage point). `seeds` is how many, or which.
+    is a fraction: 0.01 is one percentage point). `seeds` is how many, or which. `looks` are the
+    numbers of seeds at which `--until decided` may stop. `grid` names each variant's levels where
+    the variants are a factorial design; see `factorial` and `leave_one_out`.
     """
 
     question: str
@@ -68,10 +70,14 @@ class Experiment:
     goal: Literal["max", "min"] = "max"
     smallest_effect: float | None = None
     seeds: int | tuple[int, ...] = 8
+    claim: Claim | None = None
+    looks: tuple[int, ...] = (3, 5, 8, 10)
+    grid: Mapping[str, Mapping[str, Any]] | None = None
     name: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "question", " ".join(self.question.split()))
+        self._check_measure()
         names = [variant.name for variant in self.variants]
         if len(names) < 2 or len(set(names)) < len(names):
             raise ConfigError(
@@ -84,6 +90,69 @@ class Experiment:
             )
         for variant in self.variants:
             self._guard(variant)
+
+    @classmethod
+    def factorial(
+        cls, *, factors: Mapping[str, Sequence[Any]], baseline: Sequence[Any], **fields: Any
+    ) -> Self:
+        """Every combination of the levels of several factors; `baseline` holds one level of each.
+
+        `factors={"model.norm": ("none", "batch"), "model.dropout": (0.0, 0.5)}` gives the variants
+        `none+0`, `none+0.5`, `batch+0`, `batch+0.5`. Where two factors have two levels each, the
+        report shows their interaction.
+        """
+        grid = {
+            _level_name(levels): dict(zip(factors, levels, strict=True))
+            for levels in itertools.product(*factors.values())
+        }
+        return cls(
+            factor=" x ".join(factors),
+            baseline=_level_name(baseline),
+            variants=tuple(Variant(name, changes) for name, changes in grid.items()),
+            grid=grid,
+            **fields,
+        )
+
+    @classmethod
+    def leave_one_out(
+        cls, *, base: TrainConfig, components: Mapping[str, Mapping[str, Any]], **fields: Any
+    ) -> Self:
+        """The full model against the model without each component in turn.
+
+        `components={"norm": {"model.norm": "none"}}` says what it takes to leave a component out;
+        the variants are `full` (the baseline, `base` as it is) and `no-norm`.
+        """
+        keys = dict.fromkeys(key for changes in components.values() for key in changes)
+        return cls(
+            base=base,
+            factor=" x ".join(keys),
+            baseline="full",
+            variants=(
+                Variant("full"),
+                *(Variant(f"no-{name}", changes) for name, changes in components.items()),
+            ),
+            **fields,
+        )
+
+    def hypothesis_sha256(self) -> str:
+        """A hash over what was stated before the results: variants, measure, claim, seeds, looks.
+
+        It is tagged on every run, so that a later change of the hypothesis shows.
+        """
+        return digest(
+            {
+                "question": self.question,
+                "factor": self.factor,
+                "baseline": self.baseline,
+                "variants": {v.name: self.config(v.name).flat() for v in self.variants},
+                "metric": self.metric,
+                "goal": self.goal,
+                "smallest_effect": self.smallest_effect,
+                "seeds": list(seed_list(self.seeds)),
+                "looks": list(self.looks),
+                "claim": None if self.claim is None else asdict(self.claim),
+            }
+        )
 
     def config(self, variant: str, settings: Mapping[str, Any] | None = None) -> TrainConfig:
         """The variant's config with `settings` (from `--set`) applied last.
@@ -117,6 +186,28 @@ class Experiment:
             f"no variant '{name}' in {self.name}{did_you_mean(name, names)}",
             f"valid: {', '.join(names)}",
         )
+
+    def _check_measure(self) -> None:
+        part, _, name = self.metric.partition("/")
+        goals = {metric: goal for known in METRICS.values() for metric, goal in known.items()}
+        if part not in ("val", "test") or name not in goals:
+            raise ConfigError(
+                f"no metric '{self.metric}'",
+                f"valid: test/ or val/ and one of {', '.join(goals)}",
+            )
+        if self.goal != goals[name]:
+            raise ConfigError(
+                f"goal '{self.goal}' does not fit {self.metric}", f"write goal='{goals[name]}'"
+            )
+        if self.claim is not None:
+            self.variant(self.claim.variant)
+            if self.smallest_effect is None or self.claim.variant == self.baseline:
+                raise ConfigError(
+                    "a claim needs a smallest_effect, and a variant other than the baseline",
+                    "without them no result could refute it",
+                )
+        if list(self.looks) != sorted(set(self.looks)) or min(self.looks, default=2) < 2:
+            raise ConfigError(f"looks {self.looks} are not rising numbers of seeds from 2")
 
     def _guard(self, variant: Variant) -> None:
         changed = difference(self.base, self.base.override(variant.changes))
@@ -191,71 +282,6 @@ class Study:
             )
 
 
-class Sizes(Protocol):
-    """What a data set says about itself, for the settings an experiment leaves unset.
-
-    Attributes: name, task; rows of a batch, epochs, width of a hidden layer; share of the training
-    rows held out for validation.
-    """
-
-    @property
-    def name(self) -> str:  # noqa: D102
-        ...
-
-    @property
-    def task(self) -> Task:  # noqa: D102
-        ...
-
-    @property
-    def batch_size(self) -> int:  # noqa: D102
-        ...
-
-    @property
-    def epochs(self) -> int:  # noqa: D102
-        ...
-
-    @property
-    def width(self) -> int:  # noqa: D102
-        ...
-
-    @property
-    def validation(self) -> float:  # noqa: D102
-        ...
-
-
-def resolve(config: TrainConfig, sizes: Sizes) -> TrainConfig:
-    """`config` with every unset setting filled in from the data set.
-
-    Raises:
-        ConfigError: the loss does not fit the task, or the settings cannot be trained.
-    """
-    hidden = config.model.hidden
-    loss = config.loss or DEFAULT_LOSS[sizes.task]
-    if loss.kind not in LOSSES[sizes.task]:
-        raise ConfigError(
-            f"loss '{loss.kind}' does not fit {sizes.name}, a {sizes.task} data set",
-            f"valid: {', '.join(LOSSES[sizes.task])}",
-        )
-    resolved = config.override(
-        {
-            "data.name": sizes.name,
-            "data.validation": config.data.validation or sizes.validation,
-            "model.hidden": (sizes.width,) * config.model.depth if hidden is None else hidden,
-            "model.depth": config.model.depth if hidden is None else len(hidden),
-            "loss": loss,
-            "batch_size": config.batch_size or sizes.batch_size,
-            "epochs": config.epochs or sizes.epochs,
-        }
-    )
-    if resolved.batch_size == 1 and resolved.model.norm == "batch":
-        raise ConfigError(
-            "batch_size 1 cannot be trained with model.norm 'batch'",
-            "the mean and variance of a single row say nothing: use batch_size 2 or more, or "
-            "--set model.norm=layer",
-        )
-    return resolved
-
-
 def difference(one: TrainConfig, other: TrainConfig) -> dict[str, tuple[Any, Any]]:
     """Settings that differ: `{"model.norm": ("none", "batch")}`; a kind stands for its fields."""
     left, right = one.flat(), other.flat()
@@ -304,3 +330,9 @@ def digest(value: object) -> str:
     """SHA-256 of the canonical JSON of `value`."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _level_name(levels: Sequence[Any]) -> str:
+    """`batch+0.5`: a level's own name where it has one (`SGD(...)` is `sgd`)."""
+    named = [getattr(level, "kind", level) for level in levels]
+    return "+".join(f"{x:g}" if isinstance(x, float) else str(x) for x in named)

@@ -56,6 +56,10 @@ def show_lines(
     effect = plan.smallest_effect
     smallest = f", smallest effect of interest {_effect(effect, plan.metric)}" if effect else ""
     yield from field("metric", f"{plan.metric} ({better} is better){smallest}", width)
+    if experiment.claim is not None:
+        claim = experiment.claim
+        forecast = f" (forecast: {claim.expect})" if claim.expect else ""
+        yield from field("claim", f'"{claim.hypothesis}", about {claim.variant}{forecast}', width)
     for position, line in enumerate(_variant_lines(experiment, plan)):
         yield f"  {'variants' if position == 0 else '':<9} {line}"
     count = len(experiment.variants) * len(plan.seeds)

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from harness.config import TrainConfig
 from harness.data.catalog import Entry, choose
 from harness.errors import ConfigError
-from harness.experiment import METRICS, Cell, Experiment, digest, resolve, seed_list
+from harness.experiment import Cell, Experiment, digest, seed_list
 from harness.project import Project
+from harness.tasks import METRICS, resolve
 
 if TYPE_CHECKING:
     from harness.data.parquet import Card

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ import safetensors.torch
 import torch
 
 from harness import identity, models
-from harness.experiment import Cell
+from harness.experiment import Cell, Experiment, seed_list
 from harness.plan import Plan
 from harness.training.loop import Epoch, Outcome
 
@@ -38,6 +38,8 @@ class Options:
     executor: str = "auto"
     command: str = ""
     environment: Mapping[str, Any] = field(default_factory=dict)
+    test_reads: Mapping[str, int] = field(default_factory=dict)
+    """`cells` that have read this test set for this experiment, and the distinct `decisions`."""
 
 
 class Recorder:
@@ -97,8 +99,16 @@ def write_artifacts(
     )
 
 
-def plan_record(plan: Plan, run_ids: Mapping[Cell, str], options: Options) -> dict[str, Any]:
-    """The comparison as plain JSON: what the report trusts for what belongs to it."""
+def plan_record(
+    plan: Plan,
+    run_ids: Mapping[Cell, str],
+    options: Options,
+    looks: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The comparison as plain JSON: what the report trusts for what belongs to it.
+
+    `looks` says at which look the seeds were counted, where they were added in looks.
+    """
     outline, card = plan.outline, plan.card
     experiment = outline.experiment
     planned = {**dict.fromkeys(plan.cells), **dict.fromkeys(run_ids)}
@@ -140,7 +150,54 @@ def plan_record(plan: Plan, run_ids: Mapping[Cell, str], options: Options) -> di
             for cell in planned
         ],
         "environment": dict(options.environment),
+        "hypothesis_sha256": experiment.hypothesis_sha256(),
+        "claim": _claim(experiment),
+        "deviations": deviations(plan, {cell.seed for cell in planned}, looks),
+        "looks": None if looks is None else dict(looks),
+        "grid": _grid(experiment),
+        "test_reads": dict(options.test_reads) if options.test_reads else None,
     }
+
+
+def deviations(
+    plan: Plan, seeds: Collection[int], looks: Mapping[str, Any] | None = None
+) -> list[str]:
+    """How a run differs from what the experiment's file states, a sentence each."""
+    outline = plan.outline
+    experiment = outline.experiment
+    found = []
+    if outline.entry.name != experiment.base.data.name:
+        found.append(f"ran on {outline.entry.name}; {experiment.base.data.name} is stated")
+    if outline.metric != experiment.metric:
+        found.append(f"measured {outline.metric}; {experiment.metric} is stated")
+    stated = experiment.config(experiment.baseline).flat()
+    for dotted, value in outline.settings.items():
+        usual = "the data set's own" if stated.get(dotted) is None else stated[dotted]
+        found.append(f"{dotted} was set to {value}; {usual} is stated")
+    wanted = seed_list(experiment.seeds)
+    if set(seeds) != set(wanted) and looks is None:
+        found.append(f"{len(seeds)} seeds were used; {len(wanted)} are stated")
+    return found
+
+
+def _claim(experiment: Experiment) -> dict[str, Any] | None:
+    claim = experiment.claim
+    if claim is None:
+        return None
+    return {
+        "hypothesis": claim.hypothesis,
+        "variant": claim.variant,
+        "direction": claim.direction,
+        "expect": claim.expect,
+        "smallest_effect": experiment.smallest_effect,
+        "sha256": experiment.hypothesis_sha256(),
+    }
+
+
+def _grid(experiment: Experiment) -> dict[str, Any] | None:
+    if experiment.grid is None:
+        return None
+    return {name: _jsonable(levels) for name, levels in experiment.grid.items()}
 
 
 def parameter_count(plan: Plan, variant: str) -> int:
@@ -171,6 +228,7 @@ def comparison_tags(plan: Plan, options: Options) -> dict[str, str]:
     return {
         "harness.data": plan.card.name,
         "harness.data_sha256": plan.card.sha256,
+        "harness.hypothesis_sha256": plan.outline.experiment.hypothesis_sha256(),
         **_environment_tags(options),
     }
 
@@ -184,6 +242,7 @@ def cell_tags(cell: Cell, plan: Plan, options: Options) -> dict[str, str]:
         "harness.data": plan.card.name,
         "harness.data_sha256": plan.card.sha256,
         "harness.code_sha256": plan.ingredients.code_sha256,
+        "harness.hypothesis_sha256": plan.outline.experiment.hypothesis_sha256(),
         "harness.torch": plan.ingredients.torch_version,
         **_environment_tags(options),
     }

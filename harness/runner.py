@@ -163,6 +163,7 @@ def run(
     options: Options,
     show: Callable[[Progress], None],
     preparing: Callable[[str, int, int], None] | None = None,
+    looks: Mapping[str, Any] | None = None,
 ) -> str:
     """Trains and records what is to be done; returns the comparison's run id."""
     outline = plan.outline
@@ -180,7 +181,7 @@ def run(
         )
     run_ids = {cell: each.run_id for cell, each in {**work.earlier, **work.reused}.items()}
     # on record from the start: the report of a run in progress says what is missing
-    store.save_plan(comparison, plan_record(plan, run_ids, options))
+    store.save_plan(comparison, plan_record(plan, run_ids, options, looks))
     status: Status = "FAILED"
     try:
         if work.stacks:
@@ -200,7 +201,7 @@ def run(
         status = "KILLED"
         raise
     finally:
-        store.save_plan(comparison, plan_record(plan, run_ids, options))
+        store.save_plan(comparison, plan_record(plan, run_ids, options, looks))
         store.finish_comparison(comparison, status)
     return comparison
 

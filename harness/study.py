@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.config import TrainConfig
-from harness.experiment import METRICS, Choice, Float, Space, Study
+from harness.experiment import Choice, Float, Space, Study
 from harness.plan import Plan
+from harness.tasks import METRICS
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ HEAVY = ("torch", "mlflow", "optuna", "pandas", "pyarrow", "numpy", "matplotlib"
 LAYERS = (
     ("errors",),
     ("config", "interrupt"),
+    ("tasks",),
     ("experiment", "streams", "stats_formulas"),
     ("stats", "project"),
     ("data",),

@@ -11,15 +11,15 @@ from harness.config import MLP, TrainConfig
 from harness.data.catalog import CATALOG
 from harness.errors import ConfigError
 from harness.experiment import (
-    METRICS,
+    Claim,
     Experiment,
     Variant,
     check_name,
     difference,
-    resolve,
     seed_list,
 )
 from harness.project import Project
+from harness.tasks import METRICS, resolve
 
 NAMES = Project(REPOSITORY).experiment_names()
 
@@ -138,3 +138,67 @@ def test_seed_lists():
     for bad in (0, -1, (), (1, 1), (-1,)):
         with pytest.raises(ConfigError, match="seeds"):
             seed_list(bad)
+
+
+def test_a_factorial_design_holds_every_combination():
+    experiment = Experiment.factorial(
+        question="BatchNorm, dropout, or both?",
+        base=TrainConfig(),
+        factors={"model.norm": ("none", "batch"), "model.dropout": (0.0, 0.5)},
+        baseline=("none", 0.0),
+    )
+    names = [variant.name for variant in experiment.variants]
+    assert names == ["none+0", "none+0.5", "batch+0", "batch+0.5"]
+    assert experiment.baseline == "none+0"
+    both = experiment.config("batch+0.5").model
+    assert (both.norm, both.dropout) == ("batch", 0.5)
+    assert experiment.grid["batch+0"] == {"model.norm": "batch", "model.dropout": 0.0}
+
+
+def test_leave_one_out_takes_each_component_from_the_full_model():
+    base = TrainConfig(model=MLP(norm="batch", dropout=0.3))
+    experiment = Experiment.leave_one_out(
+        question="Which part matters?",
+        base=base,
+        components={"norm": {"model.norm": "none"}, "dropout": {"model.dropout": 0.0}},
+    )
+    assert [v.name for v in experiment.variants] == ["full", "no-norm", "no-dropout"]
+    assert experiment.config("full") == base
+    for variant, keys in (("no-norm", {"model.norm"}), ("no-dropout", {"model.dropout"})):
+        assert set(difference(base, experiment.config(variant))) == keys
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"metric": "test/acc"}, "no metric 'test/acc'"),
+        ({"metric": "train/accuracy"}, "valid: test/ or val/"),
+        ({"metric": "test/mae"}, "goal 'max' does not fit test/mae"),
+        ({"claim": Claim("x", "bm")}, "no variant 'bm'"),
+        ({"claim": Claim("x", "bn")}, "needs a smallest_effect"),
+        ({"claim": Claim("x", "none"), "smallest_effect": 0.1}, "other than the baseline"),
+        ({"looks": (5, 3)}, "not rising"),
+        ({"looks": (1, 3)}, "from 2"),
+    ],
+)
+def test_a_hypothesis_that_nothing_could_refute_is_refused(changes, said):
+    with pytest.raises(ConfigError) as raised:
+        make(**changes)
+    assert said in str(raised.value)
+
+
+def test_the_hypothesis_has_a_hash_that_changes_with_what_was_stated():
+    stated = make(smallest_effect=0.01, claim=Claim("BatchNorm helps", "bn"))
+    same = make(smallest_effect=0.01, claim=Claim("BatchNorm helps", "bn"))
+    assert stated.hypothesis_sha256() == same.hypothesis_sha256()
+    others = [
+        make(smallest_effect=0.02, claim=Claim("BatchNorm helps", "bn")),
+        make(smallest_effect=0.01, claim=Claim("BatchNorm helps much", "bn")),
+        make(smallest_effect=0.01, claim=Claim("BatchNorm helps", "bn", "less")),
+        make(smallest_effect=0.01, seeds=9, claim=Claim("BatchNorm helps", "bn")),
+        make(
+            smallest_effect=0.01, base=TrainConfig(epochs=3), claim=Claim("BatchNorm helps", "bn")
+        ),
+    ]
+    hashes = {each.hypothesis_sha256() for each in (stated, *others)}
+    assert len(hashes) == len(others) + 1

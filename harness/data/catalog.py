@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import DataError, did_you_mean
-from harness.experiment import Task
+from harness.tasks import Task
 
 if TYPE_CHECKING:
     from harness.project import Project

@@ -23,7 +23,8 @@ from harness.data.catalog import Entry
 from harness.data.columns import is_image, is_number, is_whole, nulls, values
 from harness.data.parquet import Card
 from harness.errors import ConfigError, DataError, did_you_mean
-from harness.experiment import Task, check_name
+from harness.experiment import check_name
+from harness.tasks import Task
 
 if TYPE_CHECKING:
     from harness.project import Project

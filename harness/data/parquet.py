@@ -23,7 +23,8 @@ from harness.data import decode, shards
 from harness.data.columns import blobs, floats, is_image, is_number, is_whole, nulls, values
 from harness.data.shards import SPLITS, RowGroup, Split
 from harness.errors import DataError
-from harness.experiment import Task, digest
+from harness.experiment import digest
+from harness.tasks import Task
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from harness.experiment import Task
+from harness.tasks import Task
 
 
 @dataclass

@@ -13,7 +13,8 @@ from torch import nn
 
 from harness.config import L1, MLP, SGD, Adam, AdamW, Cosine, CrossEntropy, Huber, TrainConfig
 from harness.data.catalog import CATALOG
-from harness.experiment import Cell, resolve
+from harness.experiment import Cell
+from harness.tasks import resolve
 from harness.training.loop import Outcome, train
 from harness.training.stack import Stack
 

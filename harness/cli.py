@@ -119,7 +119,7 @@ def run(
     project = _project()
     experiment = project.experiment(name)
     settings = with_epochs(_settings(assignments), epochs)
-    from harness.commands import run_experiment
+    from harness.commands.run import run_experiment
 
     run_experiment(
         project,
@@ -162,7 +162,7 @@ def tune(
 
     project = _project()
     settings = with_epochs(_settings(assignments), epochs)
-    from harness.commands import tune_study
+    from harness.commands.tune import tune_study
 
     tune_study(
         project,
@@ -183,7 +183,7 @@ def tune(
 @click.option("--experiment", metavar="NAME", help="Open on this experiment.")
 def ui(port: int, open_browser: bool, experiment: str | None) -> None:
     """Browse the runs in the MLflow UI, grouped by variant."""
-    from harness.commands import open_ui
+    from harness.commands.ui import open_ui
 
     open_ui(_project(), port, open_browser, experiment)
 
@@ -209,7 +209,7 @@ def report(
     name: str, formats: str, data_name: str | None, comparison: str | None, output: str | None
 ) -> None:
     """Export the latest comparison of experiment NAME."""
-    from harness.commands import write_report
+    from harness.commands.report import write_report
 
     write_report(_project(), name, formats, data_name, comparison, output)
 

@@ -1,0 +1,163 @@
+"""`harness run`: trains what is not recorded yet, and prints the comparison."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.commands.opening import ingredients, open_data, reap, run_options, say
+from harness.console import TrainingDisplay
+from harness.errors import RunsFailedError
+from harness.experiment import Experiment
+from harness.interrupt import signals
+from harness.listing import field, heading, write_last
+from harness.plan import Plan, estimated_seconds, make_plan, outline
+from harness.project import Project
+
+if TYPE_CHECKING:
+    from harness.report.summary import Summary
+    from harness.runner import Work
+    from harness.tracking import Finished
+    from harness.tracking.store import Store
+
+
+def run_experiment(
+    project: Project,
+    experiment: Experiment,
+    *,
+    settings: Mapping[str, Any],
+    seeds: int | Sequence[int] | None,
+    data: str | None,
+    device: str,
+    executor: str,
+    dry_run: bool,
+    fresh: bool,
+    width: int,
+) -> None:
+    """Trains what is not recorded yet, and prints the comparison.
+
+    Raises:
+        RunsFailedError: cells diverged; everything is recorded and printed all the same.
+    """
+    drawn = outline(project, experiment, settings=settings, seeds=seeds, data=data)
+    say(heading(drawn, width))
+    card = open_data(project, drawn)
+
+    from harness import runner
+    from harness.tracking import open_store
+
+    plan = make_plan(drawn, card, ingredients(card))
+    chosen = runner.choose_device(device)
+    store = open_store(project)
+    for note in store.notes:
+        click.echo(f"  {note}")
+    reap(store)
+    finished = store.finished_cells(experiment.name)
+    work = runner.sort_out(plan, finished, fresh)
+    reason = "asked for a fresh start" if fresh else runner.explain(plan, work, finished)
+    say(_work_lines(plan, work, reason, width))
+    if dry_run:
+        say(_dry_run_lines(plan, work))
+        return
+    options = run_options(project, chosen, executor, _test_reads(store, plan, work, finished))
+    label_width = min(max(len(variant.name) for variant in experiment.variants), 24)
+    start = time.monotonic()
+    with signals(f"harness run {experiment.name}"), TrainingDisplay(label_width) as display:
+        comparison = runner.run(
+            project, plan, work, store, options, display.show, display.preparing
+        )
+    if work.training:
+        click.echo(f"  trained and recorded in {time.monotonic() - start:.1f} s")
+    click.echo("")
+    summary = conclude(project, store, comparison, width)
+    diverged = {each.name: each.diverged for each in summary.variants if each.diverged}
+    if diverged:
+        raise RunsFailedError(
+            "some cells diverged: "
+            + ", ".join(f"{count} of {name}" for name, count in diverged.items()),
+            "they count at chance level above; try a lower rate: --set optim.lr=...",
+        )
+
+
+def conclude(project: Project, store: Store, comparison: str, width: int) -> Summary:
+    """Reads the comparison back from the store, prints it and notes it on the run."""
+    from harness.report import terminal
+    from harness.report.summary import summarise
+
+    summary = summarise(store.read_comparison(comparison))
+    say(terminal.lines(summary, width))
+    store.describe(comparison, "\n".join(["```", *terminal.lines(summary, 100), "```"]))
+    write_last(project, summary.experiment, _in_short(summary))
+    click.echo(f"  report   harness report {summary.experiment}          browse   harness ui")
+    return summary
+
+
+def _in_short(summary: Summary) -> str:
+    """The contrast that says most, for `harness list`: `bn better +3.1 pp [+2.2, +4.0]`."""
+    from harness.report.terminal import rows
+
+    decided = [each for each in summary.contrasts if each.verdict in ("better", "worse")]
+    if not decided:
+        verdicts = {each.verdict for each in summary.contrasts}
+        return f"{' or '.join(sorted(verdicts))} ({summary.dataset.name})"
+    sign = 1 if summary.goal == "max" else -1
+    chosen = max(decided, key=lambda each: sign * each.difference)
+    row = next(each for each in rows(summary) if each["variant"] == chosen.variant)
+    interval = row["95% interval"]
+    return (
+        f"{chosen.variant} {chosen.verdict} {row['difference']} {interval} ({summary.dataset.name})"
+    )
+
+
+def _test_reads(
+    store: Store, plan: Plan, work: Work, finished: Mapping[str, Finished]
+) -> dict[str, int]:
+    """How often this experiment's test set has been read, this run included.
+
+    `cells` counts trained cells on this data; `decisions` the different settings tried on it. Every
+    one of them but the first could have been chosen for its test result.
+    """
+    sha256 = plan.card.sha256
+    read = [each for each in finished.values() if each.tags.get("harness.data_sha256") == sha256]
+    keys = {
+        each.key
+        for each in store.comparisons(plan.outline.experiment.name)
+        if each.dataset == plan.card.name
+    }
+    return {"cells": len(read) + work.training, "decisions": len(keys | {plan.key})}
+
+
+def _work_lines(plan: Plan, work: Work, reason: str | None, width: int) -> Iterator[str]:
+    total = len(plan.cells)
+    todo = "nothing to train"
+    if work.training:
+        stacks = f"{len(work.stacks)} stack{'s' * (len(work.stacks) > 1)}"
+        todo = f"{work.training} to train in {stacks}"
+    yield f"  plan      {total} cells, {len(work.reused)} reused, {todo}"
+    if reason:
+        yield from field("", reason, width)
+    if work.earlier:
+        seeds = len({cell.seed for cell in work.earlier})
+        text = f"{seeds} more seed{'s' * (seeds > 1)} recorded earlier belong to it as well"
+        yield from field("", text, width)
+
+
+def _dry_run_lines(plan: Plan, work: Work) -> Iterator[str]:
+    for number, stack in enumerate(work.stacks, start=1):
+        variants = ", ".join(dict.fromkeys(cell.variant for cell in stack))
+        yield f"  stack {number}   {len(stack)} cell{'s' * (len(stack) > 1)}: {variants}"
+    cells = [cell for stack in work.stacks for cell in stack]
+    features = math.prod(plan.card.input_shape)
+    seconds = estimated_seconds(cells, plan.card.rows["train"], features, plan.card.outputs)
+    yield f"  training  about {_duration(seconds)} on a processor like two 2020s cores"
+    yield "            nothing was started"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,9 +1,12 @@
-"""MSE, L1 or Huber when a tenth of the training targets is contaminated?"""
+"""MSE, L1 or Huber: which loss makes the smallest errors?
+
+On `outliers` a tenth of the training targets is wrong, and the test targets are clean.
+"""
 
 from harness import L1, MLP, MSE, Claim, Data, Experiment, Huber, TrainConfig, Variant
 
 experiment = Experiment(
-    question=__doc__,
+    question="MSE, L1 or Huber: which loss makes the smallest errors?",
     base=TrainConfig(data=Data(name="outliers"), model=MLP(depth=2)),
     factor="loss",
     baseline="mse",

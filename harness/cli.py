@@ -276,7 +276,7 @@ def _settings(assignments: tuple[str, ...]) -> dict[str, Any]:
 def _width() -> int:
     import shutil
 
-    return max(60, min(shutil.get_terminal_size((80, 24)).columns, 120))
+    return max(40, min(shutil.get_terminal_size((80, 24)).columns, 120))
 
 
 if __name__ == "__main__":

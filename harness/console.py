@@ -83,7 +83,8 @@ class TrainingDisplay:
 def _speed(at: Progress) -> str:
     diverged = f"  {at.diverged} diverged" if at.diverged else ""
     rate = f"{at.samples_per_second:>9,.0f} samples/s  " if at.epoch else ""
-    return f"{rate}{at.metric} {at.value:.3f}{diverged}"
+    value = f"{at.value:.3f}" if abs(at.value) < 1e4 else f"{at.value:.3g}"
+    return f"{rate}{at.metric} {value}{diverged}"
 
 
 def _bars() -> Bars:

@@ -18,6 +18,7 @@ from harness.config import PARTS, TrainConfig
 from harness.errors import ConfigError, did_you_mean
 from harness.tasks import METRICS
 
+MOST_SEEDS = 1000
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 DEVICE_NAMES = frozenset({"con", "prn", "aux", "nul"})  # reserved file names on Windows
 
@@ -300,14 +301,23 @@ def seed_list(seeds: int | Sequence[int]) -> tuple[int, ...]:
     """`8` -> `(0, ..., 7)`; a list stays as given.
 
     Raises:
-        ConfigError: none, a negative one, or one twice.
+        ConfigError: none, too many, a negative one, or one twice.
     """
     listed = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
-    if not listed or min(listed) < 0 or len(set(listed)) < len(listed):
-        raise ConfigError(
-            f"seeds {seeds} cannot be used: they are whole numbers from 0, each once",
-            "write --seeds 8 for seeds 0 to 7, or --seeds 0,3,7",
-        )
+    twice = (
+        sorted({seed for seed in listed if listed.count(seed) > 1}) if len(listed) < 2000 else []
+    )
+    problem = None
+    if not listed:
+        problem = f"{seeds if isinstance(seeds, int) else 'no'} seeds leave nothing to train"
+    elif min(listed) < 0:
+        problem = f"seed {min(listed)} is below zero"
+    elif twice:
+        problem = f"seed {twice[0]} is given twice"
+    elif len(listed) > MOST_SEEDS:
+        problem = f"{len(listed):,} seeds are more than the {MOST_SEEDS:,} that make sense"
+    if problem:
+        raise ConfigError(problem, "write --seeds 8 for seeds 0 to 7, or --seeds 0,3,7")
     return listed
 
 

@@ -6,7 +6,9 @@ store when it ends: a list need not open the store.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,19 +25,20 @@ def experiment_lines(project: Project, width: int) -> Iterator[str]:
     names = project.experiment_names()
     column = max(map(len, names), default=10) + 2
     for name in names:
+        result = read_last(project, name) or "not run yet"
         try:
-            question = project.experiment(name).question
+            told = [project.experiment(name).question, result]
         except ConfigError as error:  # one broken file must not hide the others
-            question = f"cannot be loaded: {error.message}"
-        for position, line in enumerate(textwrap.wrap(question, width - column)):
+            told = [error.message]
+        lines = [line for text in told for line in textwrap.wrap(text, max(width - column, 20))]
+        for position, line in enumerate(lines):
             yield f"{name if position == 0 else '':<{column}}{line}"
-        yield f"{'':<{column}}{read_last(project, name) or 'not run yet'}"
     if not names:
         yield "no experiments yet: put a file in experiments/"
     yield ""
     for name in project.study_names():
         yield f"study {name}: {read_last(project, name) or 'not run yet'}"
-    yield "harness show NAME explains one, harness run NAME runs it, harness tune runs a study"
+    yield "explain: harness show NAME   run: harness run NAME   tune: harness tune"
 
 
 def show_lines(
@@ -90,9 +93,10 @@ def describe(plan: Outline) -> str:
     warmup = f"warmup {schedule.warmup:.0%} + " if schedule.warmup else ""
     dropout = f", dropout {config.model.dropout:g}" if config.model.dropout else ""
     assert config.loss is not None
+    plural = "s" if config.epochs != 1 else ""
     return (
         f"MLP {hidden}{dropout}, {config.loss.kind}, {config.optim.kind} lr {config.optim.lr:g}, "
-        f"{warmup}{schedule.kind}, {config.epochs} epochs, batch {config.batch_size}"
+        f"{warmup}{schedule.kind}, {config.epochs} epoch{plural}, batch {config.batch_size}"
     )
 
 
@@ -113,7 +117,10 @@ def write_last(project: Project, name: str, line: str) -> None:
 
 
 def _last_path(project: Project, name: str) -> Path:
-    return project.runs_dir / "last" / f"{name}.json"
+    # results in another store are another story
+    elsewhere = os.environ.get("MLFLOW_TRACKING_URI", "")
+    folder = hashlib.sha256(elsewhere.encode()).hexdigest()[:12] if elsewhere else "own"
+    return project.runs_dir / "last" / folder / f"{name}.json"
 
 
 def _variant_lines(experiment: Experiment, plan: Outline) -> Iterator[str]:
@@ -132,7 +139,9 @@ def _variant_lines(experiment: Experiment, plan: Outline) -> Iterator[str]:
 
 def field(label: str, text: str, width: int) -> Iterator[str]:
     """A labelled line, wrapped under itself."""
-    wrapped = textwrap.wrap(text, width - 12, break_on_hyphens=False, break_long_words=False)
+    wrapped = textwrap.wrap(
+        text, max(width - 12, 20), break_on_hyphens=False, break_long_words=False
+    )
     for position, line in enumerate(wrapped):
         yield f"  {label if position == 0 else '':<9} {line}"
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from harness.errors import ConfigError, HarnessError, did_you_mean
+from harness.errors import ConfigError, DataError, HarnessError, did_you_mean
 from harness.experiment import Experiment, Study
 
 Definition = TypeVar("Definition", Experiment, Study)
@@ -37,9 +37,21 @@ class Project:
 
     @property
     def data_dir(self) -> Path:
-        """Where data sets are looked up: `HARNESS_DATA_DIR`, or the project's `data/`."""
+        """Where data sets are looked up: `HARNESS_DATA_DIR`, or the project's `data/`.
+
+        Raises:
+            DataError: the variable names no folder.
+        """
         override = os.environ.get("HARNESS_DATA_DIR")
-        return Path(override).expanduser().resolve() if override else self.root / "data"
+        if not override:
+            return self.root / "data"
+        folder = Path(override).expanduser().resolve()
+        if not folder.is_dir():
+            raise DataError(
+                f"HARNESS_DATA_DIR names {folder}, which is not a folder",
+                "set it to a folder that holds data sets, or unset it",
+            )
+        return folder
 
     @property
     def generated_data_dir(self) -> Path:

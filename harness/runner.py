@@ -109,6 +109,18 @@ def sort_out(plan: Plan, finished: Mapping[str, Finished], fresh: bool = False) 
     return Work(tuple(map(tuple, group(todo))), reused, earlier)
 
 
+def recorded(plan: Plan, finished: Mapping[str, Finished]) -> dict[Cell, str]:
+    """Every finished cell that belongs to the plan's comparison, asked for or not: its run id."""
+    found = {}
+    for each in finished.values():
+        config = plan.outline.configs.get(each.variant)
+        if config is not None:
+            cell = cell_of(each.variant, each.seed, config, plan.ingredients)
+            if cell.fingerprint == each.fingerprint:
+                found[cell] = each.run_id
+    return found
+
+
 def explain(plan: Plan, work: Work, finished: Mapping[str, Finished]) -> str | None:
     """Why recorded cells of the same variants and seeds are not reused; None if there are none."""
     here = [
@@ -117,12 +129,12 @@ def explain(plan: Plan, work: Work, finished: Mapping[str, Finished]) -> str | N
         if each.tags.get("harness.data_sha256") == plan.card.sha256
     ]
     # cells on other data are worth a word only while there are none on this
-    recorded = {(each.variant, each.seed): each for each in here or finished.values()}
+    newest = {(each.variant, each.seed): each for each in here or finished.values()}
     stale = [
-        (cell, recorded[cell.variant, cell.seed])
+        (cell, newest[cell.variant, cell.seed])
         for stack in work.stacks
         for cell in stack
-        if (cell.variant, cell.seed) in recorded
+        if (cell.variant, cell.seed) in newest
     ]
     if not stale:
         return None
@@ -136,7 +148,7 @@ def _reasons(cell: Cell, other: Finished, plan: Plan) -> list[str]:
     now = identity.result_settings(cell.config)
     before = {k: v for k, v in (other.config or {}).items() if k not in NOT_RESULT_AFFECTING}
     settings = [
-        f"{name} {before.get(name, 'unset')} -> {now.get(name, 'unset')}"
+        f"{name} {_shown(before.get(name, 'unset'))} -> {_shown(now.get(name, 'unset'))}"
         for name in {**now, **before}
         if _plain(now.get(name)) != _plain(before.get(name))
     ]
@@ -149,6 +161,12 @@ def _reasons(cell: Cell, other: Finished, plan: Plan) -> list[str]:
     if tags.get("harness.torch") != plan.ingredients.torch_version:
         settings.append(f"torch {tags.get('harness.torch')} -> {plan.ingredients.torch_version}")
     return settings or ["they are trained again on request"]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "-".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _plain(value: Any) -> Any:
@@ -201,7 +219,10 @@ def run(
         status = "KILLED"
         raise
     finally:
-        store.save_plan(comparison, plan_record(plan, run_ids, options, looks))
+        with store.exclusive():
+            # another process may have recorded cells of this comparison meanwhile
+            run_ids = {**recorded(plan, store.finished_cells(experiment.name)), **run_ids}
+            store.save_plan(comparison, plan_record(plan, run_ids, options, looks))
         store.finish_comparison(comparison, status)
     return comparison
 
@@ -226,14 +247,15 @@ def _train_stack(
             tags = {
                 **cell_tags(cell, plan, options),
                 "harness.executor": executor,
-                "harness.stack": f"{len(cells)} cells",
+                "harness.stack": f"{len(cells)} cell{'s' * (len(cells) > 1)}",
             }
             with uninterrupted():
                 open_runs[cell] = store.start_cell(
                     comparison, cell.name, params(plan, cell), tags, dataset
                 )
         recorder = Recorder(store, open_runs, project.runs_dir / "work")
-        label = ", ".join(dict.fromkeys(cell.variant for cell in cells))
+        variants = list(dict.fromkeys(cell.variant for cell in cells))
+        label = variants[0] if len(variants) == 1 else f"{len(variants)} variants"
         for event in train(stack, loader, executor):
             if isinstance(event, Epoch):
                 with uninterrupted():

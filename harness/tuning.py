@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 BATCH_TRIALS = 16
 """Trials asked for together. TPE learns between batches, so a large one learns late."""
+WAITING = TrialState.WAITING
 
 
 def run_study(
@@ -197,21 +198,28 @@ def _train(
 
 
 def _next_batch(study: optuna.Study, drawn: StudyPlan, total: int) -> list[LiveTrial]:
-    """Trials left over from a killed process, else as many as the batch has room for."""
-    left_over = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    if left_over:
-        # Optuna has no public way back to a running trial, short of failing it and asking again
-        return [
-            _suggest(study, drawn, LiveTrial(study, trial._trial_id), trial.number)
-            for trial in left_over
-        ]
-    done = len(_finished(study))
-    room = min(BATCH_TRIALS - done % BATCH_TRIALS, total - done)
-    return [_ask(study, drawn) for _ in range(room)]
+    """The trials to train next: those of the current batch that are not finished.
+
+    A batch is asked for whole, and before any of its results is told, however many trials are
+    wanted now and whenever the process was killed: so trial n always sees the same history.
+    """
+    asked = [trial for trial in study.get_trials(deepcopy=False) if trial.state != WAITING]
+    open_trials = [trial for trial in asked if trial.state == TrialState.RUNNING]
+    first = min((trial.number for trial in open_trials), default=len(asked))
+    if first >= total:
+        return []
+    # Optuna has no public way back to a running trial, short of failing it and asking again.
+    # One that died while it was being asked gets the values it lacks.
+    batch = [
+        _suggest(study, drawn, LiveTrial(study, trial._trial_id), trial.number)
+        for trial in open_trials
+    ]
+    end = (first // BATCH_TRIALS + 1) * BATCH_TRIALS
+    batch += [_ask(study, drawn, number) for number in range(len(asked), end)]
+    return [trial for trial in batch if trial.number < total]
 
 
-def _ask(study: optuna.Study, drawn: StudyPlan) -> LiveTrial:
-    number = len(study.get_trials(deepcopy=False))
+def _ask(study: optuna.Study, drawn: StudyPlan, number: int) -> LiveTrial:
     study.sampler = _sampler(drawn, number)
     return _suggest(study, drawn, study.ask(), number)
 

@@ -13,6 +13,7 @@ from harness.errors import ConfigError
 from harness.losses import LOSSES
 from harness.models.mlp import Dropout
 from harness.optim import OPTIMIZERS
+from harness.training.evaluate import chance
 
 torch_losses = {
     "cross-entropy": nn.CrossEntropyLoss(),
@@ -84,7 +85,7 @@ def test_bce_on_logits_neither_saturates_nor_loses_its_gradient(logit, target, e
     outputs = torch.tensor([[logit]], requires_grad=True)
     loss = LOSSES["bce"](outputs, torch.tensor([[target]]), {})
     loss.backward()
-    assert float(loss) == pytest.approx(expected)
+    assert loss.item() == pytest.approx(expected)
     assert float(outputs.grad) == pytest.approx(1.0)
 
 
@@ -238,3 +239,18 @@ def test_dropout_keeps_the_expectation_and_is_the_identity_at_zero():
     assert torch.equal(nothing(x), x)
     layer.eval()
     assert torch.equal(layer(x), x)
+
+
+@pytest.mark.parametrize(
+    ("task", "outputs", "loss", "expected"),
+    [
+        ("classification", 10, "cross-entropy", {"accuracy": 0.1, "loss": math.log(10)}),
+        ("binary", 1, "bce", {"accuracy": 0.5, "loss": math.log(2)}),
+        ("regression", 1, "l1", {"mae": 4.0, "rmse": 2 * math.sqrt(5), "loss": 2.0}),
+    ],
+)
+def test_chance_is_what_a_model_that_learned_nothing_scores(task, outputs, loss, expected):
+    targets = torch.tensor([[1.0], [3.0]]) if task == "regression" else torch.tensor([[0.0], [1.0]])
+    if task == "classification":
+        targets = torch.tensor([3, 7])
+    assert chance(task, outputs, targets, 2.0, loss) == pytest.approx(expected)

@@ -124,6 +124,27 @@ def test_a_killed_process_leaves_nothing_running_after_the_next_start(project):
     assert not [state for state in runs(project) if state.endswith("RUNNING")]
 
 
+def test_two_processes_with_other_seeds_end_in_one_comparison(project):
+    first = start(project, "run", "ablation-bn", "--seeds", "0,1,2", "--epochs", "40")
+    wait_for(project, "cell RUNNING")
+    second = start(project, "run", "ablation-bn", "--seeds", "3,4", "--epochs", "40")
+    for process in (first, second):
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    report = harness(project, "report", "ablation-bn", "--format", "json", "--output", "-")
+    assert [each["n"] for each in json.loads(report.out)["variants"]] == [5, 5]
+
+
+def test_a_run_that_ends_as_nonsense_is_not_better_than_one_that_met_a_nan(project):
+    """At this rate MSE overflows and L1 only explodes: both have learned nothing."""
+    settings = ("--set", "optim.lr=1e10", "--seeds", "2", *QUICK)
+    harness(project, "run", "ablation-loss", *settings, expect=8)
+    report = harness(project, "report", "ablation-loss", "--format", "json", "--output", "-")
+    variants = {each["name"]: each for each in json.loads(report.out)["variants"]}
+    assert [variants[name]["diverged"] for name in ("mse", "l1", "huber")] == [2, 2, 2]
+    assert variants["mse"]["mean"] == variants["l1"]["mean"]
+
+
 def test_a_dry_run_starts_nothing(project):
     done = harness(project, "run", "ablation-dropout", "--dry-run")
     assert "48 cells, 0 reused, 48 to train in 1 stack" in done.out

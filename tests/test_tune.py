@@ -70,6 +70,22 @@ def test_a_study_killed_at_any_point_ends_as_the_uninterrupted_one(project, tmp_
     assert trials(project) == trials(straight)
 
 
+def test_a_study_in_parts_is_the_study_in_one(project, tmp_path):
+    other = tmp_path / "in-one"
+    shutil.copytree(project.root, other)
+    straight = type(project)(other)
+    harness(straight, "tune", "--trials", "36", *QUICK)
+    for total in ("5", "20", "36"):
+        harness(project, "tune", "--trials", total, *QUICK)
+    assert trials(project) == trials(straight)
+
+
+def test_the_advice_is_for_other_seeds_and_the_same_settings(project):
+    out = harness(project, "tune", "--trials", "3", *QUICK).out
+    assert "--seeds 1,2,3,4,5,6,7,8 --set epochs=2" in out
+    assert "tuned for bn" in out
+
+
 def test_a_changed_study_is_refused_with_the_difference(project):
     harness(project, "tune", "--trials", "2", *QUICK)
     path = project.root / "studies" / "lr_warmup.py"

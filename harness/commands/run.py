@@ -66,7 +66,7 @@ def run_experiment(
     options = run_options(project, chosen, executor, _test_reads(store, plan, work, finished))
     label_width = min(max(len(variant.name) for variant in experiment.variants), 24)
     start = time.monotonic()
-    with signals(f"harness run {experiment.name}"), TrainingDisplay(label_width) as display:
+    with signals(options.command.replace(" --fresh", "")), TrainingDisplay(label_width) as display:
         comparison = runner.run(
             project, plan, work, store, options, display.show, display.preparing
         )
@@ -79,7 +79,7 @@ def run_experiment(
         raise RunsFailedError(
             "some cells diverged: "
             + ", ".join(f"{count} of {name}" for name, count in diverged.items()),
-            "they count at chance level above; try a lower rate: --set optim.lr=...",
+            "above they count as a model that has learned nothing; try --set optim.lr=... lower",
         )
 
 
@@ -92,7 +92,8 @@ def conclude(project: Project, store: Store, comparison: str, width: int) -> Sum
     say(terminal.lines(summary, width))
     store.describe(comparison, "\n".join(["```", *terminal.lines(summary, 100), "```"]))
     write_last(project, summary.experiment, _in_short(summary))
-    click.echo(f"  report   harness report {summary.experiment}          browse   harness ui")
+    click.echo(f"  report   harness report {summary.experiment}")
+    click.echo("  browse   harness ui")
     return summary
 
 
@@ -147,7 +148,9 @@ def _work_lines(plan: Plan, work: Work, reason: str | None, width: int) -> Itera
 
 
 def _dry_run_lines(plan: Plan, work: Work) -> Iterator[str]:
-    for number, stack in enumerate(work.stacks, start=1):
+    if len(work.stacks) > 12:
+        yield f"  stacks    {len(work.stacks)}, of {len(work.stacks[0])} cells and fewer"
+    for number, stack in enumerate(work.stacks if len(work.stacks) <= 12 else (), start=1):
         variants = ", ".join(dict.fromkeys(cell.variant for cell in stack))
         yield f"  stack {number}   {len(stack)} cell{'s' * (len(stack) > 1)}: {variants}"
     cells = [cell for stack in work.stacks for cell in stack]

@@ -11,7 +11,7 @@ import click
 
 from harness.commands.opening import ingredients, open_data, reap, relative, run_options, say
 from harness.console import TrainingDisplay
-from harness.errors import ConfigError
+from harness.errors import ConfigError, RunsFailedError
 from harness.interrupt import signals
 from harness.listing import heading, write_last
 from harness.plan import make_plan, outline
@@ -73,6 +73,8 @@ def tune_study(
         store.log_artifact(parent, path)
         click.echo(f"  wrote    {relative(path)}")
     store.describe(parent, "\n".join(["```", *lines, "```"]))
+    if all(trial.diverged for trial in result.trials):
+        raise RunsFailedError(f"all {len(result.trials)} trials of {described.name} diverged")
     write_last(project, described.name, f"{len(result.trials)} trials on {card.name}")
 
 

@@ -77,6 +77,11 @@ def add(
         )
     path = path.expanduser().resolve()
     known = catalog.CATALOG.get(name)
+    if known is not None and known.bundled:
+        raise ConfigError(
+            f"'{name}' is a bundled data set: two sets of one name could not be told apart",
+            f"take another name, for example: harness data add my-{name} PATH",
+        )
     if known is not None and not (target or inputs or task):
         entry = Entry(**{**vars(known), "bundled": False, "path": str(path)})
     else:

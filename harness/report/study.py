@@ -6,7 +6,7 @@ within the study, and SVG figures of the search and of which settings mattered.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +45,7 @@ def _lines(result: StudyResult) -> Iterator[str]:
         yield f"  every one of the {len(result.trials)} trials diverged: nothing to choose from"
         yield "  search lower learning rates: edit the space in the study's file"
         return
-    settings = " ".join(f"--set {key}={_value(value)}" for key, value in best.values.items())
+    settings = _arguments(best.values)
     yield f"  best     trial {best.number}   {drawn.metric} {_score(drawn.metric, best)}"
     yield f"           {settings}"
     default = next((t for t in result.trials if _is_default(result, t)), None)
@@ -64,8 +64,23 @@ def _lines(result: StudyResult) -> Iterator[str]:
         yield f"  matters  {shares}"
         yield "           (importance by PED-ANOVA: what sets the good trials apart)"
     yield f"  The best of {len(result.trials)} on one seed's validation rows flatters itself."
+    yield f"  It was tuned for {study.variant}: other variants deserve a study of their own."
     yield "  On fresh seeds:"
-    yield f"    harness run {study.experiment} {settings}"
+    yield f"    harness run {study.experiment} {_fresh_run(result)}"
+
+
+def _fresh_run(result: StudyResult) -> str:
+    """Arguments that train with the best settings, all else as in the study, on other seeds."""
+    drawn = result.plan.plan.outline
+    settings = {**drawn.settings, **result.best.values}
+    seeds = [seed for seed in range(9) if seed != result.plan.study.seed][:8]
+    stated = drawn.experiment.base.data.name
+    data = "" if drawn.stand_in_for or drawn.entry.name == stated else f"--data {drawn.entry.name} "
+    return f"{data}--seeds {','.join(map(str, seeds))} {_arguments(settings)}"
+
+
+def _arguments(settings: Mapping[str, Any]) -> str:
+    return " ".join(f"--set {key}={_value(value)}" for key, value in settings.items())
 
 
 def write_figures(result: StudyResult, folder: Path) -> list[Path]:
@@ -109,7 +124,7 @@ def _history(result: StudyResult) -> Figure:
     at = {"transform": axes.transAxes}
     write(axes, 0.0, 1.05, with_unit(result.plan.metric), ha="left", color=MUTED, **at)
     write(axes, 1.0, 1.05, f"best so far: {so_far[-1]:.4g}", ha="right", color=BEST, **at)
-    write(axes, 1.0, 0.04, note, ha="right", color=MUTED, fontsize=11.5, **at)
+    write(axes, 0.5, 1.05, note, ha="center", color=MUTED, fontsize=11.5, **at)
     x_title(axes, "trial", 258)
     return picture
 

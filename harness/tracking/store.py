@@ -12,12 +12,13 @@ import json
 import math
 import socket
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from filelock import FileLock
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
@@ -150,6 +151,12 @@ class Store:
     ) -> str:
         """As `open_comparison`, for a study; its trials are cells started with `role="trial"`."""
         return self._open_parent("study", experiment, key, name, description, tags)
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """One process of this project at a time: for reading, merging and writing a plan."""
+        with FileLock(self.artifacts.parent / ".plan.lock", timeout=60):
+            yield
 
     @guarded
     def save_plan(self, comparison_id: str, plan: Mapping[str, Any]) -> None:

@@ -12,8 +12,10 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
+from harness.losses import LOSSES
 from harness.tasks import Task
 
 
@@ -54,19 +56,24 @@ class Sums:
         return list(named.items())
 
 
-def chance(task: Task, outputs: int, targets: Tensor, scale: float) -> dict[str, float]:
+def chance(
+    task: Task, outputs: int, targets: Tensor, scale: float, loss_kind: str
+) -> dict[str, float]:
     """What a model that has learned nothing scores on `targets`: the score of a diverged cell.
 
-    Classification: one in `outputs`; binary: one half; regression: predicting the training median,
-    which is zero in the scaled targets.
+    Classification: one in `outputs`, and the loss of equal logits; binary: one half; regression:
+    predicting the training median, which is zero in the scaled targets.
     """
+    shape = (len(targets), outputs) if task == "classification" else targets.shape
+    loss = float(LOSSES[loss_kind](torch.zeros(shape), targets.cpu(), {}))
     if task == "regression":
         residual = targets.double().abs()
         return {
+            "loss": loss,
             "mae": float(residual.mean()) * scale,
             "rmse": float(residual.square().mean().sqrt()) * scale,
         }
-    return {"accuracy": 0.5 if task == "binary" else 1 / outputs}
+    return {"loss": loss, "accuracy": 0.5 if task == "binary" else 1 / outputs}
 
 
 def _correct_class(outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ iterates decides what to record, and may stop at any epoch by closing the genera
 
 A cell whose training loss is not finite has diverged. That is a result: its first such step is
 kept, it leaves the stack at the end of the epoch, and it scores what a model that has learned
-nothing would.
+nothing would. A cell that ends a thousand times worse than it began has diverged as well.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ from harness.training.step import (
 Row = dict[str, float]
 EVAL_ROWS = 4096
 """Rows of one evaluation batch, over all cells: enough to be fast, little enough for the cache."""
+EXPLODED = 1e3
+"""A training loss this many times what it was before training counts as diverged."""
 ONE_THREAD_FLOPS = 1e8
 """A step of a whole stack below this is faster on one thread."""
 
@@ -70,7 +72,7 @@ def train(
     """
     with _threads(stack):
         last: dict[Cell, Row] = {}
-        rows = dict(zip(stack.cells, _validate(stack, loader, executor), strict=True))
+        first = rows = dict(zip(stack.cells, _validate(stack, loader, executor), strict=True))
         yield Epoch(0, {cell: {"epoch": 0, "step": 0, **row} for cell, row in rows.items()}, 0.0)
         for number in range(1, stack.epochs + 1):
             start = time.perf_counter()
@@ -103,11 +105,13 @@ def train(
                 if not kept:
                     return
                 stack.keep(kept)
-        if test:
-            yield from _test(stack, loader, executor, last)
-        else:
-            for k, cell in enumerate(stack.cells):
-                yield Outcome(cell, _final_validation(last[cell]), stack.weights(k))
+        tested = _test(stack, loader, executor) if test else [{} for _ in stack.cells]
+        for k, (cell, scores) in enumerate(zip(stack.cells, tested, strict=True)):
+            metrics = {**_final_validation(last[cell]), **scores}
+            if _exploded(metrics, last[cell], first[cell]):
+                yield _diverged(stack, loader, k, stack.step, test)
+            else:
+                yield Outcome(cell, metrics, stack.weights(k))
 
 
 @contextmanager
@@ -187,21 +191,25 @@ def _validate(stack: Stack, loader: Loader, executor: Executor) -> list[Row]:
     return sums.metrics("val")
 
 
-def _test(
-    stack: Stack, loader: Loader, executor: Executor, last: dict[Cell, Row]
-) -> Iterator[Outcome]:
-    """The test set, read once for all cells of the stack."""
+def _test(stack: Stack, loader: Loader, executor: Executor) -> list[Row]:
+    """Test metrics of each cell; the test set is read once for all of them."""
     stack.module.eval()
     sums = Sums(loader.card.task, loader.card.target_scale)
     for inputs, targets in loader.eval_batches("test", 0, EVAL_ROWS):
         losses, outputs = evaluate_batch(stack, inputs, targets, executor, shared_rows=True)
         sums.add(losses, outputs, targets.expand(len(stack.cells), *targets.shape))
-    for k, (cell, metrics) in enumerate(zip(stack.cells, sums.metrics("test"), strict=True)):
-        if not math.isfinite(metrics["test/loss"]):
-            yield _diverged(stack, loader, k, stack.step, test=True)
-        else:
-            metrics = {**_final_validation(last[cell]), **metrics}
-            yield Outcome(cell, metrics, stack.weights(k))
+    return sums.metrics("test")
+
+
+def _exploded(metrics: Row, last: Row, first: Row) -> bool:
+    """Whether a cell that never met a NaN ended as nonsense all the same.
+
+    Without this a run at 1e30 would be scored by its own error and lose against one at infinity,
+    which is scored at chance.
+    """
+    if not all(map(math.isfinite, metrics.values())):
+        return True
+    return last["train/loss"] > EXPLODED * max(first["val/loss"], 1.0)
 
 
 def _final_validation(row: Row) -> Row:
@@ -218,7 +226,7 @@ def _diverged(stack: Stack, loader: Loader, k: int, step: int, test: bool) -> Ou
     for prefix, part in parts.items():
         batches = loader.eval_batches(part, cell.seed, EVAL_ROWS)
         targets = torch.cat([target.cpu() for _, target in batches])
-        scores = chance(card.task, card.outputs, targets, card.target_scale)
+        scores = chance(card.task, card.outputs, targets, card.target_scale, stack.loss_kind)
         metrics.update({f"{prefix}/{name}": value for name, value in scores.items()})
     return Outcome(cell, metrics, stack.weights(k), step)
 

@@ -102,6 +102,8 @@ def show(
 )
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
 @click.option("--fresh", is_flag=True, help="Train recorded cells again.")
+@click.option("--until", type=click.Choice(["decided"]), help="Add seeds at declared looks.")
+@click.option("--max-seeds", type=click.IntRange(min=2), help="Where --until decided ends.")
 def run(
     name: str,
     assignments: tuple[str, ...],
@@ -112,6 +114,8 @@ def run(
     executor: str,
     dry_run: bool,
     fresh: bool,
+    until: str | None,
+    max_seeds: int | None,
 ) -> None:
     """Train every variant of experiment NAME with every seed, and compare them."""
     from harness.plan import with_epochs
@@ -119,20 +123,27 @@ def run(
     project = _project()
     experiment = project.experiment(name)
     settings = with_epochs(_settings(assignments), epochs)
-    from harness.commands.run import run_experiment
+    if (until is None) != (max_seeds is None) or (until and (seeds is not None or dry_run)):
+        raise click.UsageError(
+            "--until decided goes with --max-seeds, and without --seeds and --dry-run"
+        )
+    from harness.commands.run import Asked, run_experiment
 
-    run_experiment(
-        project,
-        experiment,
-        settings=settings,
-        seeds=seeds,
-        data=data_name,
-        device=device,
-        executor=executor,
-        dry_run=dry_run,
-        fresh=fresh,
-        width=_width(),
-    )
+    asked = Asked(settings, seeds, data_name, device, executor, dry_run, fresh, _width())
+    run_experiment(project, experiment, asked, max_seeds)
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--sd", type=float, help="SD of the paired differences, in the metric's units.")
+@click.option("--effect", type=float, help="Difference to find [default: the smallest effect].")
+def power(name: str, sd: float | None, effect: float | None) -> None:
+    """Say how many seeds experiment NAME needs, from its recorded results or --sd."""
+    project = _project()
+    experiment = project.experiment(name)
+    from harness.commands.power import show_power
+
+    show_power(project, experiment, sd, effect)
 
 
 @cli.command()

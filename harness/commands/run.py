@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -25,25 +26,61 @@ if TYPE_CHECKING:
     from harness.tracking.store import Store
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What the command line asks of a run, beside the experiment."""
+
+    settings: Mapping[str, Any]
+    seeds: int | Sequence[int] | None = None
+    data: str | None = None
+    device: str = "auto"
+    executor: str = "auto"
+    dry_run: bool = False
+    fresh: bool = False
+    width: int = 80
+
+
 def run_experiment(
-    project: Project,
-    experiment: Experiment,
-    *,
-    settings: Mapping[str, Any],
-    seeds: int | Sequence[int] | None,
-    data: str | None,
-    device: str,
-    executor: str,
-    dry_run: bool,
-    fresh: bool,
-    width: int,
+    project: Project, experiment: Experiment, asked: Asked, max_seeds: int | None = None
 ) -> None:
     """Trains what is not recorded yet, and prints the comparison.
+
+    With `max_seeds`, adds seeds at declared looks until every contrast is decided.
 
     Raises:
         RunsFailedError: cells diverged; everything is recorded and printed all the same.
     """
-    drawn = outline(project, experiment, settings=settings, seeds=seeds, data=data)
+    if max_seeds is None:
+        summary = _run(project, experiment, asked)
+    else:
+        from harness.commands.until import choose_looks, run_until_decided
+
+        def look(seeds: int, looks: Mapping[str, Any]) -> Summary:
+            found = _run(project, experiment, replace(asked, seeds=seeds), looks)
+            assert found is not None, "a dry run takes no looks"
+            return found
+
+        summary = run_until_decided(choose_looks(experiment, max_seeds), look)
+    diverged = {each.name: each.diverged for each in summary.variants} if summary else {}
+    if any(diverged.values()):
+        counts = [f"{count} of {name}" for name, count in diverged.items() if count]
+        raise RunsFailedError(
+            f"some cells diverged: {', '.join(counts)}",
+            "above they count as a model that has learned nothing; try --set optim.lr=... lower",
+        )
+
+
+def _run(
+    project: Project,
+    experiment: Experiment,
+    asked: Asked,
+    looks: Mapping[str, Any] | None = None,
+) -> Summary | None:
+    """One run of the experiment; the summary of its comparison, None after a dry run."""
+    width = asked.width
+    drawn = outline(
+        project, experiment, settings=asked.settings, seeds=asked.seeds, data=asked.data
+    )
     say(heading(drawn, width))
     card = open_data(project, drawn)
 
@@ -51,36 +88,30 @@ def run_experiment(
     from harness.tracking import open_store
 
     plan = make_plan(drawn, card, ingredients(card))
-    chosen = runner.choose_device(device)
+    chosen = runner.choose_device(asked.device)
     store = open_store(project)
     for note in store.notes:
         click.echo(f"  {note}")
     reap(store)
     finished = store.finished_cells(experiment.name)
-    work = runner.sort_out(plan, finished, fresh)
-    reason = "asked for a fresh start" if fresh else runner.explain(plan, work, finished)
+    work = runner.sort_out(plan, finished, asked.fresh)
+    reason = "asked for a fresh start" if asked.fresh else runner.explain(plan, work, finished)
     say(_work_lines(plan, work, reason, width))
-    if dry_run:
+    if asked.dry_run:
         say(_dry_run_lines(plan, work))
-        return
-    options = run_options(project, chosen, executor, _test_reads(store, plan, work, finished))
+        return None
+    options = run_options(project, chosen, asked.executor, _test_reads(store, plan, work, finished))
     label_width = min(max(len(variant.name) for variant in experiment.variants), 24)
     start = time.monotonic()
     with signals(options.command.replace(" --fresh", "")), TrainingDisplay(label_width) as display:
         comparison = runner.run(
-            project, plan, work, store, options, display.show, display.preparing
+            project, plan, work, store, options, display.show, display.preparing, looks
         )
     if work.training:
         click.echo(f"  trained and recorded in {time.monotonic() - start:.1f} s")
     click.echo("")
     summary = conclude(project, store, comparison, width)
-    diverged = {each.name: each.diverged for each in summary.variants if each.diverged}
-    if diverged:
-        raise RunsFailedError(
-            "some cells diverged: "
-            + ", ".join(f"{count} of {name}" for name, count in diverged.items()),
-            "above they count as a model that has learned nothing; try --set optim.lr=... lower",
-        )
+    return summary
 
 
 def conclude(project: Project, store: Store, comparison: str, width: int) -> Summary:

@@ -17,12 +17,14 @@ from typing import Literal
 
 import numpy as np
 
+from harness.stats_counts import Proportion, accuracy_se, improvement
 from harness.stats_formulas import (
     ALPHA,
     NAN,
-    Array,
     cautious_factor,
     correlation,
+    d_z_interval,
+    guarded_spread,
     hedges_g,
     holm,
     rounding,
@@ -53,9 +55,14 @@ class SeedsNeeded:
 class Contrast:
     """Variant minus baseline over `n` shared seeds, in metric units, not oriented towards the goal.
 
-    `ci` is the unadjusted 95% interval and `p` its p-value; `p_holm` is adjusted for all contrasts
-    of the experiment. Numbers that the data cannot give are NaN. `notes` say in words what a reader
-    of the numbers has to know. `differences` are those of `seeds`, in the same order.
+    `ci` is the unadjusted interval at 1 - `alpha` (95% unless a declared look says otherwise) and
+    `p` its p-value; `p_holm` is adjusted for all contrasts of the experiment. Numbers that the data
+    cannot give are NaN. `notes` say in words what a reader of the numbers has to know.
+    `differences` are those of `seeds`, in the same order.
+
+    `improvement` counts the seeds on which the variant is better (this one is oriented).
+    `example_se` is what the choice of test examples adds: the binomial standard error of one pair
+    of runs, too large by the extent to which both err on the same examples.
     """
 
     variant: str
@@ -74,6 +81,19 @@ class Contrast:
     notes: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
     differences: tuple[float, ...] = ()
+    alpha: float = ALPHA
+    improvement: Proportion | None = None
+    example_se: float = NAN
+
+    @property
+    def d_z(self) -> float:
+        """Mean over standard deviation of the differences; NaN without spread."""
+        return self.difference / self.sd if self.sd > 0 else NAN
+
+    @property
+    def d_z_ci(self) -> tuple[float, float]:
+        """Interval of `d_z` at 1 - `alpha`; worked out when asked for, milliseconds."""
+        return d_z_interval(self.d_z, self.n, self.alpha)
 
     @property
     def se(self) -> float:
@@ -87,14 +107,16 @@ def compare(
     goal: Goal,
     smallest_effect: float | None = None,
     evaluations: int | None = None,
+    alpha: float = ALPHA,
 ) -> tuple[Contrast, ...]:
     """Every other variant against the baseline; p-values adjusted over all of them (Holm).
 
     `evaluations` is the number of examples behind an accuracy (None for other metrics): differences
-    finer than one example are not evidence.
+    finer than one example are not evidence. `alpha` is the level of a declared look
+    (`stats_looks.Look.alpha`): intervals are at 1 - `alpha`, and Holm's p has to be below it.
     """
     measured = [
-        _measure(variant, results, baseline, values[baseline], smallest_effect, evaluations)
+        _measure(variant, results, baseline, values[baseline], smallest_effect, evaluations, alpha)
         for variant, results in values.items()
         if variant != baseline
     ]
@@ -110,15 +132,33 @@ def contrast(
     *,
     variant: str = "variant",
     baseline: str = "baseline",
+    alpha: float = ALPHA,
 ) -> Contrast:
     """One variant against the baseline, as the only contrast of its experiment.
 
     Without a shared seed the interval is Welch's, unpaired, and the verdict stays inconclusive.
     """
     measured = _measure(
-        variant, variant_values, baseline, baseline_values, smallest_effect, evaluations
+        variant, variant_values, baseline, baseline_values, smallest_effect, evaluations, alpha
     )
     return _judge([measured], goal, smallest_effect)[0]
+
+
+def interval_verdict(
+    low: float, high: float, goal: Goal, smallest_effect: float | None = None
+) -> Verdict:
+    """What one interval of a difference says; an unknown end says nothing.
+
+    Without zero it is better or worse, however small; inside plus or minus `smallest_effect` it is
+    equivalent.
+    """
+    if goal == "min":
+        low, high = -high, -low
+    if low > 0:
+        return "better"
+    if high < 0:
+        return "worse"
+    return "equivalent" if _within(low, high, smallest_effect) else "inconclusive"
 
 
 def missing_note(name: str, seeds: Collection[int]) -> str:
@@ -134,30 +174,37 @@ def _measure(
     baseline_values: Results,
     smallest_effect: float | None,
     evaluations: int | None,
+    alpha: float,
 ) -> Contrast:
     ours, theirs = _finite(variant_values), _finite(baseline_values)
     seeds = tuple(sorted(ours.keys() & theirs.keys()))
     planned = variant_values.keys() | baseline_values.keys()
     notes = (*_missing(variant, ours, planned), *_missing(baseline, theirs, planned))
     if not seeds:
-        return _unpaired(variant, ours, baseline, theirs, notes)
+        return _unpaired(variant, ours, baseline, theirs, notes, alpha)
 
     v = np.array([ours[seed] for seed in seeds])
     b = np.array([theirs[seed] for seed in seeds])
-    sd, spread_note = _spread(v, b, evaluations)
-    interval = t_interval(v - b, sd=sd)
+    step = 1 / evaluations if evaluations else None
+    sd, spread_note = guarded_spread(v - b, rounding(v, b), step)
+    interval = t_interval(v - b, sd=sd, alpha=alpha)
     varies = not math.isnan(interval.p)
     flipped = sign_flip(v - b) if varies else None
-    if flipped is not None and (flipped < ALPHA) != (interval.p < ALPHA):
+    if (
+        flipped is not None
+        and 2 / 2 ** len(seeds) < alpha  # else the sign-flip test could not agree
+        and (flipped < alpha) != (interval.p < alpha)
+    ):
+        level = f"{alpha:.2g}".removeprefix("0")
         notes += (
             f"the t test (p = {interval.p:.2g}) and the sign-flip test (p = {flipped:.2g}) "
-            "fall on different sides of .05",
+            f"fall on different sides of {level}",
         )
     needed = None
     if smallest_effect is not None and varies:
         needed = SeedsNeeded(
-            plain=seeds_needed(smallest_effect, sd),
-            cautious=seeds_needed(smallest_effect, sd * cautious_factor(len(seeds))),
+            plain=seeds_needed(smallest_effect, sd, alpha=alpha),
+            cautious=seeds_needed(smallest_effect, sd * cautious_factor(len(seeds)), alpha=alpha),
         )
     return Contrast(
         variant=variant,
@@ -175,6 +222,8 @@ def _measure(
         notes=notes + spread_note,
         seeds=seeds,
         differences=tuple(map(float, v - b)),
+        alpha=alpha,
+        example_se=accuracy_se(float(v.mean()), float(b.mean()), evaluations),
     )
 
 
@@ -187,7 +236,10 @@ def _judge(
     for each, p_holm in zip(measured, adjusted):
         complete = replace(each, p_holm=NAN if math.isnan(each.p) else p_holm)
         verdict, notes = _verdict(complete, goal, smallest_effect, len(measured))
-        judged.append(replace(complete, verdict=verdict, notes=each.notes + notes))
+        wins = improvement(each.differences, goal, each.alpha) if each.n else None
+        judged.append(
+            replace(complete, verdict=verdict, notes=each.notes + notes, improvement=wins)
+        )
     return tuple(judged)
 
 
@@ -196,36 +248,22 @@ def _verdict(
 ) -> tuple[Verdict, tuple[str, ...]]:
     if math.isnan(contrast.p) or contrast.n < 2:
         return "inconclusive", ()
-    low, high = contrast.ci if goal == "max" else (-contrast.ci[1], -contrast.ci[0])
-    within = smallest_effect is not None and -smallest_effect < low and high < smallest_effect
-    notes: tuple[str, ...] = ()
-    if low > 0 or high < 0:
-        if contrast.p_holm < ALPHA:
-            verdict: Verdict = "better" if low > 0 else "worse"
-            small = f"{verdict}, but by less than the smallest effect of interest"
-            return verdict, (small,) if within else ()
-        notes = (
-            f"the interval leaves out zero, but among {family} contrasts that can be chance: "
-            f"adjusted p = {contrast.p_holm:.2g}",
-        )
-    return ("equivalent" if within else "inconclusive"), notes
+    verdict = interval_verdict(*contrast.ci, goal, smallest_effect)
+    within = _within(*contrast.ci, smallest_effect)
+    if verdict not in ("better", "worse"):
+        return verdict, ()
+    if contrast.p_holm < contrast.alpha:
+        small = f"{verdict}, but by less than the smallest effect of interest"
+        return verdict, (small,) if within else ()
+    chance = (
+        f"the interval leaves out zero, but among {family} contrasts that can be chance: "
+        f"adjusted p = {contrast.p_holm:.2g}"
+    )
+    return ("equivalent" if within else "inconclusive"), (chance,)
 
 
-def _spread(v: Array, b: Array, evaluations: int | None) -> tuple[float, tuple[str, ...]]:
-    """Standard deviation of the differences, and what is odd about it.
-
-    0 when they are constant, which no test survives honestly; at least one example's worth for an
-    accuracy, because a finer spread is an accident of the test set's size.
-    """
-    if v.size < 2:
-        return NAN, ("one seed: no interval",)
-    sd = float((v - b).std(ddof=1))
-    if sd <= rounding(v, b):
-        return 0.0, ("the difference is the same on every seed, so chance cannot be judged",)
-    if evaluations and sd < 1 / evaluations:
-        note = "the seeds differ by less than one example; a standard deviation of one is used"
-        return 1 / evaluations, (note,)
-    return sd, ()
+def _within(low: float, high: float, smallest_effect: float | None) -> bool:
+    return smallest_effect is not None and -smallest_effect < low and high < smallest_effect
 
 
 def _unpaired(
@@ -234,8 +272,9 @@ def _unpaired(
     baseline: str,
     theirs: Results,
     notes: tuple[str, ...],
+    alpha: float,
 ) -> Contrast:
-    interval = welch(list(ours.values()), list(theirs.values()))
+    interval = welch(list(ours.values()), list(theirs.values()), alpha)
     how = "" if math.isnan(interval.p) else ": the interval is unpaired (Welch)"
     return Contrast(
         variant=variant,
@@ -250,6 +289,7 @@ def _unpaired(
         rho=NAN,
         sd=NAN,
         notes=(*notes, f"no seed has both variants{how}"),
+        alpha=alpha,
     )
 
 

@@ -24,12 +24,14 @@ SEEDS_CAP = 50
 """More seeds than this for one contrast means another design, not more seeds."""
 SIGN_FLIP_SEEDS = range(6, 21)
 """Below 6 the smallest possible p is above .05; above 20 there are too many patterns to list."""
+FAR_T = 2000.0
+"""Beyond this t, only the standard deviation makes d_z uncertain (to 1e-5), and nct is slow."""
 NAN = math.nan
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A t test of a mean against zero and its 95% interval; NaN where the data cannot say."""
+    """A t test of a mean against zero and its interval at 1 - `alpha`; NaN where there is none."""
 
     mean: float
     se: float
@@ -38,10 +40,13 @@ class Interval:
     p: float
     low: float
     high: float
+    alpha: float = ALPHA
 
 
-def t_interval(differences: npt.ArrayLike, *, sd: float | None = None) -> Interval:
-    """(S,) differences -> the 95% t interval of their mean and its two-sided p.
+def t_interval(
+    differences: npt.ArrayLike, *, sd: float | None = None, alpha: float = ALPHA
+) -> Interval:
+    """(S,) differences -> the t interval of their mean at 1 - `alpha`, and its two-sided p.
 
     `sd` replaces the sample's own standard deviation, for a floor. No spread, no interval.
 
@@ -51,13 +56,13 @@ def t_interval(differences: npt.ArrayLike, *, sd: float | None = None) -> Interv
     d = vector(differences)
     mean = float(d.mean()) if d.size else NAN
     if d.size < 2:
-        return _without_interval(mean)
+        return _without_interval(mean, alpha)
     spread = float(d.std(ddof=1)) if sd is None else sd
-    return _interval(mean, spread / math.sqrt(d.size), d.size - 1)
+    return _interval(mean, spread / math.sqrt(d.size), d.size - 1, alpha)
 
 
-def welch(variant: npt.ArrayLike, baseline: npt.ArrayLike) -> Interval:
-    """Unpaired 95% interval of the difference of means with unequal variances; needs two of each.
+def welch(variant: npt.ArrayLike, baseline: npt.ArrayLike, alpha: float = ALPHA) -> Interval:
+    """Unpaired interval of the difference of means with unequal variances; needs two of each.
 
     Raises:
         ValueError: a value is not finite.
@@ -65,21 +70,22 @@ def welch(variant: npt.ArrayLike, baseline: npt.ArrayLike) -> Interval:
     v, b = vector(variant), vector(baseline)
     mean = float(v.mean() - b.mean()) if v.size and b.size else NAN
     if v.size < 2 or b.size < 2:
-        return _without_interval(mean)
+        return _without_interval(mean, alpha)
     left, right = float(v.var(ddof=1)) / v.size, float(b.var(ddof=1)) / b.size
     if math.sqrt(left + right) <= rounding(v, b):
-        return _without_interval(mean)
+        return _without_interval(mean, alpha)
     df = (left + right) ** 2 / (left**2 / (v.size - 1) + right**2 / (b.size - 1))
-    return _interval(mean, math.sqrt(left + right), df)
+    return _interval(mean, math.sqrt(left + right), df, alpha)
 
 
-def sign_flip(differences: npt.ArrayLike) -> float | None:
+def sign_flip(differences: npt.ArrayLike, fewest: int = SIGN_FLIP_SEEDS.start) -> float | None:
     """Exact two-sided sign-flip p: the share of the 2^S sign patterns as far from zero as the data.
 
-    None outside 6 to 20 seeds. The first sign is held: a pattern and its mirror are equally far.
+    None outside `fewest` to 20 seeds. The first sign is held: a pattern and its mirror are equally
+    far.
     """
     d = vector(differences)
-    if d.size not in SIGN_FLIP_SEEDS:
+    if not fewest <= d.size < SIGN_FLIP_SEEDS.stop or not d.size:
         return None
     sums = d[:1]
     for each in d[1:]:
@@ -97,6 +103,31 @@ def hedges_g(mean: float, sd: float, n: int) -> float:
     return j * mean / sd
 
 
+def d_z_interval(d_z: float, n: int, alpha: float = ALPHA) -> tuple[float, float]:
+    """Interval of the standardised effect d_z = mean / SD of `n` differences.
+
+    The noncentral t is inverted: the ends are the true effects for which the t that was seen lies
+    in a tail of alpha/2. NaN below two seeds.
+    """
+    if n < 2 or not math.isfinite(d_z):
+        return NAN, NAN
+    t, df = abs(d_z) * math.sqrt(n), n - 1
+    if t > FAR_T:
+        factors = sorted(1 / factor for factor in sd_interval(1.0, n, alpha))
+        return d_z * factors[d_z < 0], d_z * factors[d_z >= 0]
+    ends = [_noncentrality(t, df, level) / math.sqrt(n) for level in (1 - alpha / 2, alpha / 2)]
+    return (ends[0], ends[1]) if d_z >= 0 else (-ends[1], -ends[0])
+
+
+def sd_interval(sd: float, n: int, alpha: float = ALPHA) -> tuple[float, float]:
+    """Interval of a standard deviation seen on `n` seeds: .52 to 6.28 times it at 3 seeds."""
+    if n < 2:
+        return NAN, NAN
+    df = n - 1
+    high, low = (float(special.chdtri(df, level)) for level in (1 - alpha / 2, alpha / 2))
+    return sd * math.sqrt(df / low), sd * math.sqrt(df / high)
+
+
 def correlation(variant: npt.ArrayLike, baseline: npt.ArrayLike) -> float:
     """Pearson's rho of the pairs; NaN below three pairs or when either side does not vary."""
     v, b = vector(variant), vector(baseline)
@@ -112,6 +143,16 @@ def holm(p_values: Sequence[float]) -> list[float]:
     order = np.argsort(p, kind="stable")
     adjusted = np.empty_like(p)
     adjusted[order] = np.maximum.accumulate((p.size - np.arange(p.size)) * p[order]).clip(max=1)
+    return [float(each) for each in adjusted]
+
+
+def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p-values that bound the share of false discoveries, in the order given."""
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(-p, kind="stable")  # largest first
+    adjusted = np.empty_like(p)
+    rank = p.size - np.arange(p.size)
+    adjusted[order] = np.minimum.accumulate(p.size / rank * p[order]).clip(max=1)
     return [float(each) for each in adjusted]
 
 
@@ -189,14 +230,53 @@ def rounding(*values: Array) -> float:
     return 1e-9 * max(float(np.abs(each).max(initial=0)) for each in values)
 
 
-def _interval(mean: float, se: float, df: float) -> Interval:
+def guarded_spread(
+    differences: Array, tiny: float, step: float | None
+) -> tuple[float, tuple[str, ...]]:
+    """Standard deviation of the differences, and what is odd about it.
+
+    0 when they are constant up to `tiny`, which no test survives honestly; at least `step`, the
+    change that one example makes, because a finer spread is an accident of the test set's size.
+    """
+    if differences.size < 2:
+        return NAN, ("one seed: no interval",)
+    sd = float(differences.std(ddof=1))
+    if sd <= tiny:
+        return 0.0, ("the difference is the same on every seed, so chance cannot be judged",)
+    if step and sd < step:
+        note = "the seeds differ by less than one example; a standard deviation of one is used"
+        return step, (note,)
+    return sd, ()
+
+
+def _interval(mean: float, se: float, df: float, alpha: float) -> Interval:
     if not se > 0:
-        return _without_interval(mean)
+        return _without_interval(mean, alpha)
     t = mean / se
-    reach = float(special.stdtrit(df, 1 - ALPHA / 2)) * se
+    reach = float(-special.stdtrit(df, alpha / 2)) * se
     p = float(2 * special.stdtr(df, -abs(t)))
-    return Interval(mean, se, df, t, p, mean - reach, mean + reach)
+    return Interval(mean, se, df, t, p, mean - reach, mean + reach, alpha)
 
 
-def _without_interval(mean: float) -> Interval:
-    return Interval(mean, NAN, NAN, NAN, NAN, NAN, NAN)
+def _without_interval(mean: float, alpha: float) -> Interval:
+    return Interval(mean, NAN, NAN, NAN, NAN, NAN, NAN, alpha)
+
+
+def _noncentrality(t: float, df: int, level: float) -> float:
+    """The noncentrality for which a noncentral t lies below `t` (not negative) with this chance."""
+
+    def below(shift: float) -> float:
+        chance = float(special.nctdtr(df, shift, t))
+        # NaN only in the far tails, where the answer is known
+        return chance if math.isfinite(chance) else float(shift < t)
+
+    reach = 1.0 + t
+    low, high = t - reach, t + reach
+    while below(low) < level:
+        low -= reach
+    while below(high) > level:
+        high += reach
+    for _ in range(100):  # halving: NaN in the tails is no friend of a root finder
+        middle = (low + high) / 2
+        low, high = (middle, high) if below(middle) > level else (low, middle)
+    return (low + high) / 2

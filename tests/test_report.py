@@ -23,9 +23,9 @@ from browser import browser, chromium
 
 from harness.errors import ConfigError, ResourceError
 from harness.report.canvas import BASELINE_MARK, DARK, INK, MARKS, MUTED
-from harness.report.exports import markdown
 from harness.report.figures import FIGURES, lifted
 from harness.report.learning import spread
+from harness.report.markdown import markdown
 from harness.report.render import FORMATS, render, write
 from harness.report.summary import Summary, summarise
 from harness.report.terminal import lines, table
@@ -312,7 +312,7 @@ def confounded() -> ComparisonData:
     ("data", "words"),
     [
         (comparison(seeds=4), "4 paired seeds: fewer than 5"),
-        (CASES["partial"], "Partial: 15 of 16 cells are finished."),
+        (CASES["partial"], "Partial: 15 of 16 cells are finished, 1 running."),
         (CASES["unequal seeds"], "bn has no result for seed 6."),
         (CASES["some diverged"], "2 of 8 runs of bn diverged and count at the level of chance"),
         (CASES["worse or diverged"], "fall on different sides of .05"),

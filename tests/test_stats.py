@@ -16,13 +16,17 @@ from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import ttost_paired
 
 from harness.stats import Contrast, Goal, compare, contrast
+from harness.stats_effects import interaction, sign_flip_max_t
 from harness.stats_formulas import (
+    benjamini_hochberg,
     cautious_factor,
     correlation,
+    d_z_interval,
     detectable,
     hedges_g,
     holm,
     power,
+    sd_interval,
     seeds_needed,
     sign_flip,
     t_interval,
@@ -61,16 +65,39 @@ def test_tv1_five_paired_seeds() -> None:
     assert interval.df == 4
     assert result.p == exactly(0.0003038979758263447, rel=1e-9)
     assert result.ci == exactly((0.007919436713803591, 0.01284056328619642), rel=1e-9)
-    assert result.difference / result.sd == exactly(5.238016991336289, rel=1e-9)
+    assert result.d_z == exactly(5.238016991336289, rel=1e-9)
+    assert result.d_z_ci == exactly((1.687355623, 8.834912150), rel=1e-6)
     assert result.hedges_g == exactly(4.1793328866103, rel=1e-9)
     assert result.p_signflip is None  # five seeds cannot reach .05
+    assert sign_flip(result.differences, fewest=2) == exactly(0.0625, rel=1e-9)
+    assert scipy.stats.wilcoxon(VARIANT, BASELINE, method="exact").pvalue == exactly(0.0625)
     assert result.verdict == "better"
+
+
+def test_tv1_the_interval_is_no_bootstrap() -> None:
+    """A bootstrap of five seeds is a third narrower than it should be; never report one."""
+    differences = np.subtract(VARIANT, BASELINE)
+    known = {
+        "percentile": (0.00874, 0.0118),
+        "basic": (0.00896, 0.01202),
+        "BCa": (0.00848, 0.01158),
+    }
+    low, high = paired(VARIANT, BASELINE).ci
+    for method, ends in known.items():
+        drawn = scipy.stats.bootstrap(
+            (differences,), np.mean, method=method, n_resamples=9999, rng=np.random.default_rng(0)
+        ).confidence_interval
+        assert (drawn.low, drawn.high) == exactly(ends, abs=1e-4)
+        assert drawn.high - drawn.low < 0.65 * (high - low)
 
 
 def test_tv2_three_paired_seeds() -> None:
     result = paired(VARIANT[:3], BASELINE[:3])
     assert result.p == exactly(0.022134206034559414, rel=1e-9)
     assert result.ci == exactly((0.003653000994941936, 0.01728033233839142), rel=1e-9)
+    assert t_interval(result.differences).t == exactly(6.609427887193578, rel=1e-9)
+    assert sign_flip(result.differences, fewest=2) == exactly(0.25, rel=1e-9)
+    assert scipy.stats.wilcoxon(result.differences, method="exact").pvalue == exactly(0.25)
 
 
 def test_tv3_welch() -> None:
@@ -81,8 +108,28 @@ def test_tv3_welch() -> None:
     assert (interval.low, interval.high) == exactly((0.005165452108675581, 0.015594547891324476))
 
 
-def test_tv4_holm() -> None:
-    assert holm([0.001, 0.012, 0.030, 0.045, 0.60]) == exactly([0.005, 0.048, 0.09, 0.09, 0.60])
+def test_tv4_holm_and_benjamini_hochberg() -> None:
+    p_values = [0.001, 0.012, 0.030, 0.045, 0.60]
+    assert holm(p_values) == exactly([0.005, 0.048, 0.09, 0.09, 0.60], rel=1e-9)
+    assert benjamini_hochberg(p_values) == exactly([0.005, 0.03, 0.05, 0.05625, 0.6], rel=1e-9)
+
+
+def test_tv5_dunnett_ignores_the_pairing() -> None:
+    """Known numbers of the usual many-to-one test, which is for unshared seeds: Holm is used."""
+    control = [7.40, 8.50, 7.20, 8.24, 9.84, 8.32]
+    a, b = [9.76, 8.80, 7.68, 9.36], [12.80, 9.68, 12.16, 9.20, 10.55]
+    result = scipy.stats.dunnett(a, b, control=control, rng=np.random.default_rng(0))
+    assert result.statistic == exactly([0.8570321259, 3.6937523112], rel=1e-9)
+    assert result.pvalue == exactly([0.62012, 0.00595], abs=2e-3)
+    bounds = result.confidence_interval()
+    assert bounds.low == exactly([-1.2572, 0.8389], abs=1e-2)
+    assert bounds.high == exactly([2.5572, 4.4171], abs=1e-2)
+
+    # what pairing buys: seeds that vary together, and a small effect that is the same on all
+    shared = np.array([7.4, 8.5, 7.2, 8.24, 9.84, 8.32])
+    better = np.add(shared, [0.31, 0.28, 0.33, 0.3, 0.27, 0.32])
+    assert scipy.stats.dunnett(better, control=shared, rng=0).pvalue[0] > 0.5
+    assert paired(list(better), list(shared)).verdict == "better"
 
 
 def test_tv6_seeds_needed() -> None:
@@ -91,6 +138,12 @@ def test_tv6_seeds_needed() -> None:
     assert seeds_needed(0.005, sd * cautious_factor(5)) == 6
     assert seeds_needed(0.002, sd) == 10
     assert seeds_needed(0.002, sd * cautious_factor(5)) == 21
+    fractional = {0.005: (3.5107, 5.2080), 0.002: (9.7969, 20.6967)}
+    for effect, seeds in fractional.items():
+        for spread, n in zip((sd, sd * cautious_factor(5)), seeds):
+            solved = TTestPower().solve_power(effect / spread, power=0.8, alpha=0.05)
+            assert solved == exactly(n, abs=5e-4)
+            assert seeds_needed(effect, spread) == math.ceil(n)
     assert power(2, 5) == exactly(0.9088848681, rel=1e-9)
     expected = {
         3: (2.0949, 3.2640, 3.9234),
@@ -109,6 +162,10 @@ def test_tv7_equivalence() -> None:
     x = [0.2520, 0.2495, 0.2541, 0.2508, 0.2529]
     y = [0.2512, 0.2503, 0.2536, 0.2515, 0.2521]
     assert tost(np.subtract(x, y), 0.003) == exactly(0.0006600070860742118, rel=1e-9)
+    lower, upper = (t_interval(np.subtract(x, y) + shift).t for shift in (0.003, -0.003))
+    assert (lower, upper) == exactly((8.673361659, -8.006179993), rel=1e-9)
+    narrow = t_interval(np.subtract(x, y), alpha=0.10)
+    assert (narrow.low, narrow.high) == exactly((-0.00064687, 0.00088687), abs=1e-8)
     result = paired(x, y, smallest_effect=0.003)
     assert result.p == exactly(0.7554427973, rel=1e-9)
     assert result.verdict == "equivalent"
@@ -130,11 +187,28 @@ def test_tv9_exploratory_table() -> None:
     adjusted = [0.017818373, 1.86153726e-05, 0.0028677384]
     assert [each.p for each in results] == exactly(raw, rel=1e-7)
     assert [each.p_holm for each in results] == exactly(adjusted, rel=1e-7)
+    assert results[0].difference == exactly(0.0088, rel=1e-9)
     assert results[0].ci == exactly((0.0025053636, 0.0150946364), rel=1e-6)
+    simultaneous = t_interval(results[0].differences, alpha=0.05 / 3)
+    bounds = simultaneous.low, simultaneous.high
+    assert bounds == exactly((-0.0001797240, 0.0177797240), rel=1e-6)
+    assert results[0].p_holm < 0.05  # although these bounds hold zero: the two can disagree
+    differences = np.transpose([each.differences for each in results])
+    assert sign_flip_max_t(differences) == [0.0625] * 3
 
 
 def test_tv10_difference_of_differences() -> None:
-    interval = t_interval([0.031, 0.023, 0.030])
+    values = {
+        "bn64": [0.251, 0.248, 0.255],
+        "no64": [0.231, 0.229, 0.236],
+        "bn4": [0.218, 0.222, 0.220],
+        "no4": [0.229, 0.226, 0.231],
+    }
+    runs = {name: dict(enumerate(each)) for name, each in values.items()}
+    effect = interaction(runs, here=("bn64", "no64"), there=("bn4", "no4"))
+    interval = effect.interval
+    assert effect.per_seed == exactly((0.031, 0.023, 0.030), rel=1e-9)
+    assert interval.mean == exactly(0.028, rel=1e-9)
     assert interval.t == exactly(11.1260718)
     assert interval.p == exactly(0.00798164412)
     assert (interval.low, interval.high) == exactly((0.0171718948, 0.0388281054))
@@ -222,6 +296,53 @@ def test_holm_is_statsmodels(p_values: list[float]) -> None:
     assert holm(p_values) == exactly(multipletests(p_values, method="holm")[1], rel=1e-12)
 
 
+@settings(max_examples=40)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_benjamini_hochberg_is_scipys(p_values: list[float]) -> None:
+    oracle = scipy.stats.false_discovery_control(p_values)
+    assert benjamini_hochberg(p_values) == exactly(oracle, rel=1e-12)
+
+
+@given(pairs(), st.floats(0.001, 0.2))
+def test_the_interval_at_another_level_is_scipys(
+    drawn: list[tuple[float, float]], alpha: float
+) -> None:
+    v, b = map(np.array, zip(*drawn))
+    assume(np.ptp(v - b) > 1e-3)
+    result = contrast(dict(enumerate(v)), dict(enumerate(b)), "max", alpha=alpha)
+    bounds = scipy.stats.ttest_rel(v, b).confidence_interval(1 - alpha)
+    assert result.alpha == alpha
+    assert result.ci == exactly((bounds.low, bounds.high), rel=1e-9, abs=1e-12)
+    assert (result.verdict == "inconclusive") == (result.p >= alpha)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 8, 20, 50])
+@pytest.mark.parametrize("d_z", [0.0, 0.1, 0.9, 2.5, 30.0, 1e4])
+def test_the_interval_of_d_z_inverts_the_noncentral_t(d_z: float, n: int) -> None:
+    low, high = d_z_interval(d_z, n)
+    t, root = d_z * n**0.5, n**0.5
+    assert low < d_z < high
+    if d_z < 1e3:  # scipy's own distribution gives up far out
+        assert scipy.stats.nct.sf(t, n - 1, low * root) == exactly(0.025, rel=1e-6)
+        assert scipy.stats.nct.cdf(t, n - 1, high * root) == exactly(0.025, rel=1e-6)
+    assert d_z_interval(-d_z, n) == exactly((-high, -low))
+
+
+def test_the_interval_of_d_z_far_out_joins_the_one_near() -> None:
+    n, root = 5, 5**0.5
+    near, far = (np.array(d_z_interval(t / root, n)) * root / t for t in (1999.0, 2001.0))
+    assert near == exactly(far, rel=1e-5)
+
+
+def test_the_interval_of_a_standard_deviation() -> None:
+    known = {3: (0.52, 6.28), 5: (0.60, 2.87), 10: (0.69, 1.83)}
+    for n, factors in known.items():
+        assert sd_interval(1.0, n) == exactly(factors, abs=5e-3)
+        ends = scipy.stats.chi2.ppf([0.975, 0.025], n - 1)
+        assert sd_interval(2.0, n) == exactly(2 * np.sqrt((n - 1) / ends), rel=1e-9)
+    assert all(map(math.isnan, (*sd_interval(1.0, 1), *d_z_interval(1.0, 1))))
+
+
 @pytest.mark.parametrize("effect", [0.2, 0.5, 1.0, 1.5, 2.0, 3.0])
 @pytest.mark.parametrize("n", [3, 5, 8, 10, 30])
 def test_power_is_statsmodels(effect: float, n: int) -> None:
@@ -266,6 +387,11 @@ def test_swapping_the_two_flips_the_signs(drawn: list[tuple[float, float]], goal
     opposite = {"better": "worse", "worse": "better"}
     assert other.difference == exactly(-one.difference, abs=1e-12)
     assert other.ci == exactly((-one.ci[1], -one.ci[0]), nan_ok=True)
+    assert other.d_z_ci == exactly((-one.d_z_ci[1], -one.d_z_ci[0]), nan_ok=True, abs=1e-9)
+    assert one.improvement is not None
+    assert other.improvement is not None
+    assert other.improvement.share == exactly(1 - one.improvement.share)
+    assert other.improvement.low == exactly(1 - one.improvement.high)
     assert other.p == exactly(one.p, nan_ok=True)
     assert other.verdict == opposite.get(one.verdict, one.verdict)
 
@@ -308,6 +434,7 @@ def test_another_unit_scales_the_numbers_only(
     assert other.ci == exactly((unit * one.ci[0], unit * one.ci[1]), rel=1e-9, abs=1e-9)
     assert other.p == exactly(one.p, rel=1e-6)
     assert other.hedges_g == exactly(one.hedges_g, nan_ok=True, rel=1e-6, abs=1e-9)
+    assert other.d_z_ci == exactly(one.d_z_ci, rel=1e-6, abs=1e-9)
     assert other.seeds_needed == one.seeds_needed
 
 
@@ -428,3 +555,28 @@ def test_seeds_needed_plans_with_the_smallest_effect_not_the_observed_one() -> N
     assert tiny.seeds_needed is not None
     assert tiny.seeds_needed.plain is None
     assert paired(VARIANT, BASELINE).seeds_needed is None
+
+
+# Levels of declared looks
+
+
+def test_the_level_of_a_look_decides() -> None:
+    zero, close = dict.fromkeys(range(6), 0.0), close_call()
+    at = {alpha: contrast(close, zero, "max", alpha=alpha) for alpha in (0.05, 0.005)}
+    assert at[0.05].p == at[0.005].p == exactly(0.03, abs=0.01)
+    assert at[0.05].verdict == "better"
+    assert at[0.005].verdict == "inconclusive"
+    assert at[0.005].ci[0] < 0 < at[0.05].ci[0]
+
+
+def test_a_sign_flip_that_cannot_reach_the_level_is_no_disagreement() -> None:
+    clear = {seed: 0.1 + 0.001 * seed for seed in range(6)}
+    zero = dict.fromkeys(range(6), 0.0)
+    assert contrast(clear, zero, "max", alpha=0.005).notes == ()
+
+
+def test_examples_add_their_own_error() -> None:
+    result = paired([0.26, 0.25, 0.24], [0.25, 0.25, 0.25], evaluations=10_000)
+    assert result.example_se == exactly(2**0.5 * 0.00433, rel=1e-3)
+    assert math.isnan(paired([0.26, 0.25], [0.25, 0.24]).example_se)
+    assert math.isnan(paired([26.0, 25.0], [25.0, 22.0], evaluations=100).example_se)

@@ -6,10 +6,12 @@ order in the report, gravest first. A new caveat is a function and a line in the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from harness.report.curves import gained
+from harness.report.notices import look_text, partial_text
 from harness.report.wording import clean, listed, metric_title, number, plural
 from harness.stats import missing_note
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 FEW_SEEDS = 5
 SETTLED_EPOCHS = 5
 """A curve that still gains this many epochs before its end was cut off early."""
+UNEQUAL_TIME = 1.5
+"""Variants whose training times differ by more than this factor are not compared at equal cost."""
 
 
 def caveats(summary: Summary) -> tuple[str, ...]:
@@ -30,7 +34,7 @@ def caveats(summary: Summary) -> tuple[str, ...]:
 def partial(summary: Summary) -> Iterator[str]:
     """Cells are missing from the plan."""
     if summary.partial:
-        yield f"partial: {summary.done} of {summary.planned} cells are finished"
+        yield f"partial: {partial_text(summary)}"
 
 
 def stand_in(summary: Summary) -> Iterator[str]:
@@ -39,6 +43,40 @@ def stand_in(summary: Summary) -> Iterator[str]:
         yield (
             f"measured on {summary.dataset.name}, a stand-in for {summary.dataset.stand_in_for}; "
             "the answer there can differ"
+        )
+
+
+def unclaimed(summary: Summary) -> Iterator[str]:
+    """The claim cannot be judged as it is stated."""
+    claim = summary.claim
+    if claim and summary.contrast(claim.variant) is None:
+        yield f"the claim is about {claim.variant}, which is not compared with {summary.baseline}"
+    if claim and claim.smallest_effect <= 0:
+        yield "the claim states no smallest effect, so nothing can support or refute it"
+
+
+def deviations(summary: Summary) -> Iterator[str]:
+    """What was run is not what was stated."""
+    for each in summary.deviations:
+        yield f"deviation from what was stated before the runs: {each}"
+
+
+def undeclared_look(summary: Summary) -> Iterator[str]:
+    """Someone looked, and could have stopped, at a number of seeds nobody had declared."""
+    if summary.looks and summary.looks.exploratory:
+        yield (
+            f"{look_text(summary).removesuffix('.')}: stopping where the result pleases makes "
+            "chance findings likelier, so the verdict is exploratory"
+        )
+
+
+def test_reads(summary: Summary) -> Iterator[str]:
+    """The test set was read again after something was decided by it."""
+    read = summary.test_reads
+    if read and read.decisions > 1:
+        yield (
+            f"the test set stands behind {read.decisions} decisions on this question: whatever was "
+            "chosen after the first look is flattered by it"
         )
 
 
@@ -118,14 +156,44 @@ def mixed_machines(summary: Summary) -> Iterator[str]:
     for name, what in (("device", "devices"), ("versions", "versions"), ("git_commit", "commits")):
         different = sorted({record[name] for record in summary.devices if record.get(name)})
         if len(different) > 1:
-            shown = f" ({listed(different)})" if name == "device" else ""
+            named = {"device": different, "versions": _differing(different)}.get(name, [])
+            shown = f" ({listed(named)})" if named else ""
             yield f"the runs were made with {len(different)} different {what}{shown}"
+
+
+def _differing(versions: Sequence[str]) -> list[str]:
+    """`torch 2.10.0` and `torch 2.15.0` of two records that agree in all else."""
+    try:
+        parsed = [json.loads(record) for record in versions]
+    except ValueError:
+        return []
+    if not all(isinstance(record, dict) for record in parsed):
+        return []
+    names = dict.fromkeys(name for record in parsed for name in record)
+    found = {name: dict.fromkeys(str(record.get(name)) for record in parsed) for name in names}
+    return [f"{name} {each}" for name, of in found.items() if len(of) > 1 for each in of]
+
+
+def unequal_tuning(summary: Summary) -> Iterator[str]:
+    """One variant was searched longer than another, or a search ended at its border."""
+    if summary.tuning is None:
+        return
+    names = [each.name for each in summary.variants]
+    budget = {name: summary.tuning.budget.get(name, 0) for name in names}
+    if len(set(budget.values())) > 1:
+        spent = listed(f"{name} {plural(trials, 'trial')}" for name, trials in budget.items())
+        yield f"the variants were not tuned with the same effort: {spent}"
+    if summary.tuning.edges:
+        yield (
+            "the best value found lies at the edge of the search space for "
+            f"{listed(summary.tuning.edges)}: a wider search may find a better one"
+        )
 
 
 def not_tuned(summary: Summary) -> Iterator[str]:
     """Every variant got the same learning rate, which may suit one of them better."""
     rate = summary.shared_config().get("optim.lr")
-    if rate is not None and not summary.factor.startswith("optim.lr"):
+    if rate is not None and not summary.tuning and not summary.factor.startswith("optim.lr"):
         yield (
             f"all variants trained at learning rate {rate:g}; it was not tuned per variant, "
             "so it may suit one better than another"
@@ -157,6 +225,21 @@ def sizes(summary: Summary) -> Iterator[str]:
         )
 
 
+def training_time(summary: Summary) -> Iterator[str]:
+    """One variant trained much longer than another, at the same number of epochs or not."""
+    known = {each.name: each.train_seconds for each in summary.variants if each.train_seconds > 0}
+    if len(known) < 2:
+        return
+    by_time = sorted(known, key=lambda name: known[name])
+    fastest, slowest = by_time[0], by_time[-1]
+    if known[slowest] > UNEQUAL_TIME * known[fastest]:
+        yield (
+            f"{slowest} trained {known[slowest] / known[fastest]:.1f} times as long as {fastest} "
+            f"({known[slowest]:.3g} against {known[fastest]:.3g} seconds a run): the comparison is "
+            "not at equal cost"
+        )
+
+
 def exploratory(summary: Summary) -> Iterator[str]:
     """Several contrasts share one error rate."""
     if len(summary.contrasts) > 1:
@@ -174,6 +257,10 @@ def below_interest(summary: Summary) -> Iterator[str]:
 
 RULES: tuple[Callable[[Summary], Iterator[str]], ...] = (
     partial,
+    unclaimed,
+    deviations,
+    undeclared_look,
+    test_reads,
     stand_in,
     few_seeds,
     missing,
@@ -183,14 +270,16 @@ RULES: tuple[Callable[[Summary], Iterator[str]], ...] = (
     unfinished,
     mixed_machines,
     confounded,
+    unequal_tuning,
     not_tuned,
     sizes,
+    training_time,
     exploratory,
     below_interest,
 )
 
 
-OPENERS = frozenset({"partial", "measured", "the", "all", "no", "one"})
+OPENERS = frozenset({"partial", "measured", "the", "all", "no", "one", "deviation", "decided"})
 """Words a rule begins with; any other first word is a variant's name and stays as it is typed."""
 
 

@@ -1,8 +1,8 @@
-"""The report for machines and for other documents: JSON, CSV and Markdown.
+"""The report for machines: JSON, CSV and Parquet.
 
-JSON has the numbers in metric units at full precision, strict (no NaN: null). CSV has a row per
-cell. Markdown says what the page says, without the pictures. Names are made harmless for each: a
-spreadsheet must not run one as a formula, and a viewer must not take one for markup.
+JSON has the numbers in metric units at full precision, strict (no NaN: null). CSV and Parquet have
+a row per cell. CSV is for a spreadsheet, which must not run a name as a formula, so its words are
+made harmless; JSON and Parquet keep every name as it is. docs/report-schema.md describes all three.
 """
 
 from __future__ import annotations
@@ -11,26 +11,39 @@ import csv
 import io
 import json
 import math
-import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from harness.report.method import facts, method
-from harness.report.tables import Table, difference_table, results_table, runs_table, value_table
+from harness.report.overview import Item
 from harness.report.wording import clean
 
 if TYPE_CHECKING:
     from harness.report.summary import Summary
     from harness.stats import Contrast
-    from harness.tracking import ComparisonData
+    from harness.tracking import CellRun, ComparisonData
 
+SCHEMA_VERSION = 1
+"""Of the JSON: keys are only ever added within a version."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for the beginning of a formula (OWASP's list)."""
 
 
 def as_json(summary: Summary, data: ComparisonData) -> bytes:
-    """The numbers, losslessly; keys are an interface and only ever added to."""
-    made = summary.reproduce
-    content = {
+    """The numbers of one comparison as an object."""
+    return _dump(content(summary, data))
+
+
+def as_json_list(items: Sequence[Item]) -> bytes:
+    """The numbers of several comparisons as an array of the same objects."""
+    return _dump([content(*item) for item in items])
+
+
+def content(summary: Summary, data: ComparisonData) -> dict[str, Any]:
+    """What the JSON says, as plain values."""
+    made, claim = summary.reproduce, summary.claim
+    return {
+        "schema_version": SCHEMA_VERSION,
         "experiment": summary.experiment,
         "question": summary.question,
         "dataset": {
@@ -42,8 +55,11 @@ def as_json(summary: Summary, data: ComparisonData) -> bytes:
         "goal": summary.goal,
         "smallest_effect": summary.smallest_effect,
         "baseline": summary.baseline,
+        "seeds": list(summary.seeds),
         "cells": {"planned": summary.planned, "finished": summary.done},
         "headline": summary.headline,
+        "condition": summary.condition,
+        "claim": claim and asdict(claim),
         "variants": [
             {
                 "name": each.name,
@@ -52,6 +68,7 @@ def as_json(summary: Summary, data: ComparisonData) -> bytes:
                 "mean": each.mean,
                 "sd": each.sd,
                 "parameters": each.parameters,
+                "train_seconds": each.train_seconds,
                 "changes": dict(each.changes),
                 "missing": list(each.missing),
                 "values": {str(seed): value for seed, value in each.values.items()},
@@ -60,6 +77,11 @@ def as_json(summary: Summary, data: ComparisonData) -> bytes:
             for each in summary.variants
         ],
         "contrasts": [_contrast(each) for each in summary.contrasts],
+        "divergence": [asdict(each) for each in summary.divergence],
+        "looks": summary.looks and asdict(summary.looks),
+        "test_reads": summary.test_reads and asdict(summary.test_reads),
+        "tuning": summary.tuning and asdict(summary.tuning),
+        "deviations": list(summary.deviations),
         "caveats": list(summary.caveats),
         "reproduce": {
             "command": made.command,
@@ -72,63 +94,120 @@ def as_json(summary: Summary, data: ComparisonData) -> bytes:
             "started_at": data.started_at,
         },
     }
-    text = json.dumps(_strict(content), indent=2, ensure_ascii=True, allow_nan=False)
-    return f"{text}\n".encode()
 
 
-def as_csv(summary: Summary, data: ComparisonData) -> bytes:
+def as_csv(items: Sequence[Item]) -> bytes:
     """A row per recorded cell with its final metrics, every cell quoted; numbers untouched."""
-    cells = sorted(data.cells, key=lambda cell: (cell.variant, cell.seed))
-    metrics = sorted({name for cell in cells for name in cell.metrics} | {summary.metric})
+    metrics = _metrics(items)
     out = io.StringIO()
     writer = csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
     head = ["experiment", "dataset", "variant", "seed", "status", "diverged_step"]
     writer.writerow([_cell(name) for name in (*head, *metrics, "run_id", "fingerprint")])
-    for cell in cells:
-        words = (summary.experiment, summary.dataset.name, cell.variant)
-        writer.writerow(
-            [
-                *(_cell(word) for word in words),
-                cell.seed,
-                _cell(cell.status),
-                "" if cell.diverged_step is None else cell.diverged_step,
-                *(_plain(cell.metrics.get(name)) for name in metrics),
-                _cell(cell.run_id),
-                _cell(cell.fingerprint),
-            ]
-        )
+    for summary, data in items:
+        for cell in sorted(data.cells, key=lambda cell: (cell.variant, cell.seed)):
+            words = (summary.experiment, summary.dataset.name, cell.variant)
+            writer.writerow(
+                [
+                    *(_cell(word) for word in words),
+                    cell.seed,
+                    _cell(cell.status),
+                    "" if cell.diverged_step is None else cell.diverged_step,
+                    *(_plain(cell.metrics.get(name)) for name in metrics),
+                    _cell(cell.run_id),
+                    _cell(cell.fingerprint),
+                ]
+            )
     return out.getvalue().encode()
 
 
-def as_markdown(summary: Summary, data: ComparisonData) -> bytes:
-    """The report as GitHub-flavoured Markdown."""
-    parts = [f"# {markdown(summary.question)}"]
-    stand_in = summary.dataset.stand_in_for
-    where = f"{summary.experiment} on {summary.dataset.name}"
-    parts.append(markdown(where + (f" (stand-in for {stand_in})" if stand_in else "")))
-    if summary.partial:
-        parts.append(f"**Partial: {summary.done} of {summary.planned} cells are finished.**")
-    parts += [f"**{markdown(summary.headline)}**", markdown(summary.condition)]
-    if summary.next_step:
-        parts.append(f"{markdown(summary.next_step.question)} {_code(summary.next_step.command)}")
-    parts += ["## Results", _table(results_table(summary))]
-    parts += ["## Differences", _table(difference_table(summary))]
-    parts += ["## Every seed", _table(value_table(summary))]
-    parts += ["## Method", *map(markdown, method(summary)), "## Caveats"]
-    parts.append("\n".join(f"- {markdown(each)}" for each in summary.caveats) or "None.")
-    listed = [("Command", _code(summary.reproduce.command))] + [
-        (name, _code(value) if is_id else markdown(value))
-        for name, value, is_id in facts(summary, data)
-    ]
-    parts += ["## Reproduce", "\n".join(f"- {name}: {value}" for name, value in listed)]
-    parts.append(_table(runs_table(summary)))
-    return ("\n\n".join(parts) + "\n").encode()
+def as_parquet(items: Sequence[Item]) -> bytes:
+    """A row per planned cell: its final metrics, and the contrast of its variant beside them.
+
+    The file's metadata holds the JSON of every comparison under the key `harness.report`.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    metrics = _metrics(items)
+    rows = [row for item in items for row in _rows(*item, metrics)]
+    kinds = {
+        **dict.fromkeys(("experiment", "dataset", "variant"), pa.string()),
+        "baseline": pa.bool_(),
+        "seed": pa.int64(),
+        "status": pa.string(),
+        "diverged_step": pa.int64(),
+        **dict.fromkeys(metrics, pa.float64()),
+        **dict.fromkeys(("run_id", "fingerprint", "comparison"), pa.string()),
+        "contrast_n": pa.int64(),
+        **dict.fromkeys(CONTRAST_NUMBERS, pa.float64()),
+        "contrast_verdict": pa.string(),
+    }
+    schema = pa.schema(list(kinds.items()), metadata={"harness.report": as_json_list(items)})
+    columns = [pa.array([row.get(name) for row in rows], kind) for name, kind in kinds.items()]
+    out = io.BytesIO()
+    table = pa.Table.from_arrays(columns, schema=schema)
+    pq.write_table(table, out, write_page_checksum=True)
+    return out.getvalue()
 
 
-def markdown(text: object) -> str:
-    """`text` as literal text in Markdown: no markup, no HTML, no table cell, no terminal escape."""
-    bare = clean(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_{}\[\]|#~$!])", r"\\\1", bare)
+def _rows(
+    summary: Summary, data: ComparisonData, metrics: Sequence[str]
+) -> list[dict[str, str | int | float | bool | None]]:
+    recorded = {(cell.variant, cell.seed): cell for cell in data.cells}
+    rows = []
+    for planned in data.plan["cells"]:
+        name, seed = planned["variant"], planned["seed"]
+        cell: CellRun | None = recorded.get((name, seed))
+        contrast = summary.contrast(name)
+        rows.append(
+            {
+                "experiment": _text(summary.experiment),
+                "dataset": _text(summary.dataset.name),
+                "variant": _text(name),
+                "baseline": name == summary.baseline,
+                "seed": seed,
+                "status": _text(cell.status if cell else "missing"),
+                "diverged_step": cell.diverged_step if cell else None,
+                **{each: cell.metrics.get(each) if cell else None for each in metrics},
+                "run_id": _text(cell.run_id) if cell else None,
+                "fingerprint": _text(planned.get("fingerprint", "")),
+                "comparison": _text(data.run_id),
+                **(_contrast_columns(contrast) if contrast else {}),
+            }
+        )
+    return rows
+
+
+def _contrast_columns(contrast: Contrast) -> dict[str, str | int | float | None]:
+    low, high = contrast.ci
+    numbers = (
+        *(contrast.difference, low, high, contrast.p, contrast.p_holm, contrast.p_signflip),
+        *(contrast.hedges_g, contrast.rho, contrast.sd),
+    )
+    known = (None if each is None or math.isnan(each) else each for each in numbers)
+    return {
+        "contrast_n": contrast.n,
+        **dict(zip(CONTRAST_NUMBERS, known, strict=True)),
+        "contrast_verdict": contrast.verdict,
+    }
+
+
+CONTRAST_NUMBERS = (
+    "contrast_difference",
+    "contrast_ci_low",
+    "contrast_ci_high",
+    "contrast_p",
+    "contrast_p_holm",
+    "contrast_p_signflip",
+    "contrast_hedges_g",
+    "contrast_rho",
+    "contrast_sd",
+)
+
+
+def _metrics(items: Sequence[Item]) -> list[str]:
+    found = {name for _, data in items for cell in data.cells for name in cell.metrics}
+    return sorted(found | {summary.metric for summary, _ in items})
 
 
 def _contrast(contrast: Contrast) -> dict[str, Any]:
@@ -139,6 +218,7 @@ def _contrast(contrast: Contrast) -> dict[str, Any]:
         "n": contrast.n,
         "difference": contrast.difference,
         "ci": list(contrast.ci),
+        "alpha": contrast.alpha,
         "p": contrast.p,
         "p_holm": contrast.p_holm,
         "p_signflip": contrast.p_signflip,
@@ -154,11 +234,16 @@ def _contrast(contrast: Contrast) -> dict[str, Any]:
     }
 
 
+def _dump(value: Any) -> bytes:
+    text = json.dumps(_strict(value), indent=2, ensure_ascii=True, allow_nan=False)
+    return f"{text}\n".encode()
+
+
 def _strict(value: Any) -> Any:
     """Numbers that JSON does not have become null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {str(key): _strict(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [_strict(each) for each in value]
@@ -169,26 +254,15 @@ def _plain(value: float | None) -> str:
     return "" if value is None or not math.isfinite(value) else repr(float(value))
 
 
+def _text(text: str) -> str:
+    """`text` as it is, except for a lone surrogate, which UTF-8 does not have."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def _cell(text: str) -> str:
     # the quote goes in front of the original's first character, so look before cleaning
     return (
         f"'{clean(text)}"
         if text.startswith(FORMULA) or clean(text).startswith(FORMULA)
         else clean(text)
-    )
-
-
-def _code(text: str) -> str:
-    bare = clean(text)
-    longest = max((len(run) for run in re.findall("`+", bare)), default=0)
-    fence = "`" * (longest + 1)
-    return f"{fence} {bare} {fence}" if longest else f"{fence}{bare}{fence}"
-
-
-def _table(table: Table) -> str:
-    aligned = [":--" if place in table.text else "--:" for place in range(len(table.columns))]
-    lines = [table.columns, aligned, *table.rows]
-    return "\n".join(
-        f"| {' | '.join(cell if number == 1 else markdown(cell) for cell in line)} |"
-        for number, line in enumerate(lines)
     )

@@ -30,7 +30,7 @@ from harness.report.canvas import (
     write,
     x_title,
 )
-from harness.report.headline import difference_places, value_places
+from harness.report.headline import by_effect, short_size, value_places
 from harness.report.learning import learning
 from harness.report.wording import number, scale
 
@@ -67,7 +67,7 @@ def forest(summary: Summary, narrow: bool = False) -> bytes:
         axes.plot([0, 0], [low, high], color=MUTED, lw=1.2, zorder=1, solid_capstyle="butt")
     for row, contrast in enumerate(shown):
         _forest_row(axes, contrast, -row, looks[contrast.variant], unit.factor, 12 / step)
-        text = _numbers(summary, contrast)
+        text = short_size(summary, contrast)
         beside = axes.get_yaxis_transform()
         if narrow:
             write(axes, 0, -row + 0.34, short(contrast.variant), transform=beside, weight="bold")
@@ -151,13 +151,6 @@ def lifted(values: Mapping[int, float], near: float) -> dict[int, float]:
     return lifts
 
 
-def by_effect(summary: Summary) -> list[Contrast]:
-    """Contrasts with a difference, the most favourable first."""
-    sign = 1 if summary.goal == "max" else -1
-    known = [each for each in summary.contrasts if math.isfinite(each.difference)]
-    return sorted(known, key=lambda each: -sign * each.difference)
-
-
 def _forest_row(
     axes: Axes, contrast: Contrast, y: float, look: Mark, factor: float, unit: float
 ) -> None:
@@ -187,16 +180,6 @@ def _favours(axes: Axes, summary: Summary, height_px: float) -> None:
     options = {"transform": axes.transAxes, "color": MUTED, "fontsize": 12.5}
     write(axes, 0, y, f"\N{LEFTWARDS ARROW} favours {left}", ha="left", **options)
     write(axes, 1, y, f"favours {right} \N{RIGHTWARDS ARROW}", ha="right", **options)
-
-
-def _numbers(summary: Summary, contrast: Contrast) -> str:
-    unit, places = scale(summary.metric), difference_places(summary)
-    amount, low, high = (
-        number(each * unit.factor, places, signed=True)
-        for each in (contrast.difference, *contrast.ci)
-    )
-    interval = f" [{low}, {high}]" if math.isfinite(contrast.ci[0]) else ""
-    return f"{amount}{interval} {unit.difference_unit}".rstrip()
 
 
 def _ends(contrasts: Iterable[Contrast], factor: float) -> list[float]:

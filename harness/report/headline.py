@@ -8,17 +8,27 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from harness.report.wording import decimals, listed, metric_title, number, plural, scale
 from harness.stats_formulas import SEEDS_CAP
 
 if TYPE_CHECKING:
+    from harness.report.stated import Claim
     from harness.report.summary import Summary
-    from harness.stats import Contrast
+    from harness.stats import Contrast, SeedsNeeded
 
 OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
 USUAL_SEEDS = 8
+CLAIM_REASONS = {
+    ("supported", "strongly"): "The whole interval lies beyond {effect}.",
+    ("supported", ""): "The interval leaves out zero and the estimate reaches {effect}.",
+    ("refuted", "opposite"): "The whole interval lies on the other side of zero.",
+    ("refuted", "negligible"): "The whole interval lies within plus or minus {effect}.",
+    ("refuted", "too small"): "The whole interval falls short of {effect}.",
+}
+"""{effect} is the smallest effect of the claim."""
 
 
 def headline(summary: Summary) -> str:
@@ -35,6 +45,9 @@ def headline(summary: Summary) -> str:
     answer = (
         _single(summary, summary.contrasts[0]) if len(summary.contrasts) == 1 else _several(summary)
     )
+    if claim := summary.claim:
+        several = f" Exploratory: {answer}" if len(summary.contrasts) > 1 else ""
+        answer = _claimed(summary, claim) + several
     if dead:
         counts = listed(
             f"{plural(len(summary.variant(name).run_ids), 'run')} of {name}" for name in dead
@@ -57,7 +70,34 @@ def size(summary: Summary, contrast: Contrast) -> str:
         return f"{amount}{words} ({plural(contrast.n, 'paired seed')})"
     low, high = (number(end * unit.factor, places, signed=True, minus="-") for end in contrast.ci)
     seeds = plural(contrast.n, "paired seed") if contrast.n else "unpaired"
-    return f"{amount}{words} (95% interval {low} to {high}, {seeds})"
+    level = level_text([contrast])
+    return f"{amount}{words} ({level} interval {low} to {high}, {seeds})"
+
+
+def level_text(contrasts: Sequence[Contrast]) -> str:
+    """`95%`: the level of the intervals, higher at a declared look; "" where they differ."""
+    levels = {f"{100 * (1 - each.alpha):.4g}%" for each in contrasts}
+    return levels.pop() if len(levels) == 1 else ""
+
+
+def short_size(summary: Summary, contrast: Contrast) -> str:
+    """`+3.10 [+2.20, +4.00] pp`, with the decimals of all contrasts; "" without a difference."""
+    if math.isnan(contrast.difference):
+        return ""
+    unit, places = scale(summary.metric), difference_places(summary)
+    amount, low, high = (
+        number(each * unit.factor, places, signed=True)
+        for each in (contrast.difference, *contrast.ci)
+    )
+    interval = f" [{low}, {high}]" if math.isfinite(contrast.ci[0]) else ""
+    return f"{amount}{interval} {unit.difference_unit}".rstrip()
+
+
+def by_effect(summary: Summary) -> list[Contrast]:
+    """Contrasts with a difference, the most favourable first."""
+    sign = 1 if summary.goal == "max" else -1
+    known = [each for each in summary.contrasts if math.isfinite(each.difference)]
+    return sorted(known, key=lambda each: -sign * each.difference)
 
 
 def difference_places(summary: Summary, contrast: Contrast | None = None) -> int:
@@ -89,7 +129,8 @@ def condition(summary: Summary) -> str:
         held.append("each variant at its own learning rate")
     if "epochs" in shared:
         held.append(plural(shared["epochs"], "epoch"))
-    decided = any(each.verdict != "inconclusive" for each in summary.contrasts)
+    judged = [summary.claim] if summary.claim else summary.contrasts
+    decided = any(each.verdict != "inconclusive" for each in judged)
     return f"{'Holds for' if decided else 'Measured on'} {', '.join(held)}."
 
 
@@ -101,7 +142,7 @@ def next_step(summary: Summary) -> tuple[str, str] | None:
     if rate and any(each.n and each.diverged == each.n for each in summary.variants):
         command = f"{summary.reproduce.command} --set optim.lr={rate / 10:g}"
         return "Does it train at a lower learning rate?", command
-    open_contrasts = [each for each in summary.contrasts if each.verdict == "inconclusive"]
+    open_contrasts = _undecided(summary)
     if open_contrasts and (seeds := _more_seeds(summary, open_contrasts)):
         return "More seeds may settle it:", _with_seeds(summary.reproduce.command, seeds)
     if summary.dataset.stand_in_for:
@@ -112,9 +153,8 @@ def next_step(summary: Summary) -> tuple[str, str] | None:
     return None
 
 
-def needed_text(contrast: Contrast) -> str:
+def needed_text(needed: SeedsNeeded | None) -> str:
     """`10 to 21 seeds`: if the standard deviation is right, and if it is not; "" when unknown."""
-    needed = contrast.seeds_needed
     if needed is None:
         return ""
     if needed.plain is None:
@@ -124,6 +164,42 @@ def needed_text(contrast: Contrast) -> str:
     if needed.plain == needed.cautious:
         return f"{needed.plain} seeds"
     return f"{needed.plain} to {needed.cautious} seeds"
+
+
+def claim_words(claim: Claim) -> str:
+    """`refuted: too small`; the verdict of a claim as it is printed."""
+    return f"{claim.verdict}: {claim.label}" if claim.label else claim.verdict
+
+
+def _undecided(summary: Summary) -> list[Contrast]:
+    """Contrasts that more seeds could settle: those of the claim where there is one."""
+    if summary.claim is None:
+        return [each for each in summary.contrasts if each.verdict == "inconclusive"]
+    about = summary.contrast(summary.claim.variant)
+    return [about] if about and summary.claim.verdict == "inconclusive" else []
+
+
+def _claimed(summary: Summary, claim: Claim) -> str:
+    contrast = summary.contrast(claim.variant)
+    word = claim_words(claim)
+    if contrast is None or math.isnan(contrast.difference):
+        return f"{word.capitalize()}: no run of {claim.variant} to compare yet."
+    measured = size(summary, contrast)
+    effect = smallest_text(summary, claim.smallest_effect)
+    reason = CLAIM_REASONS.get((claim.verdict, claim.label), "").replace("{effect}", effect)
+    if claim.direction == "equivalent" and claim.verdict != "inconclusive":
+        side = "within" if claim.verdict == "supported" else "outside"
+        reason = f"The whole interval lies {side} plus or minus {effect}."
+    if claim.verdict == "inconclusive":
+        wanted = needed_text(claim.seeds_needed)
+        reason = (
+            _why(summary, contrast).strip()
+            if contrast.n < 2 or math.isnan(contrast.p)
+            else "The interval does not decide it."
+            + (f" Finding {effect} takes about {wanted}." if wanted else "")
+        )
+    told = f"{claim.variant} minus {contrast.baseline} is {measured}. {reason}"
+    return f"{word.capitalize()}. {told}".strip()
 
 
 def _single(summary: Summary, contrast: Contrast) -> str:
@@ -191,8 +267,8 @@ def _why(summary: Summary, contrast: Contrast) -> str:
         return f" {note[:1].upper()}{note[1:]}." if note else ""
     if dead := _diverged(summary, contrast):
         return f" {listed(dead)} diverged."
-    wanted = needed_text(contrast)
     needed = contrast.seeds_needed
+    wanted = needed_text(needed)
     if not wanted or needed is None or summary.smallest_effect is None:
         return ""
     if needed.plain is None:
@@ -215,10 +291,10 @@ def _diverged(summary: Summary, contrast: Contrast) -> list[str]:
     ]
 
 
-def smallest_text(summary: Summary) -> str:
-    """`1 percentage point`: the smallest effect of interest with its unit."""
+def smallest_text(summary: Summary, effect: float | None = None) -> str:
+    """`1 percentage point`: `effect`, or the smallest effect of interest, with its unit."""
     unit = scale(summary.metric)
-    amount = f"{(summary.smallest_effect or 0) * unit.factor:g}"
+    amount = f"{(summary.smallest_effect or 0 if effect is None else effect) * unit.factor:g}"
     words = unit.difference_words.removesuffix("s") if amount == "1" else unit.difference_words
     return f"{amount} {words}" if words else amount
 
@@ -235,13 +311,15 @@ def _untried_rate(summary: Summary) -> float | None:
 def _more_seeds(summary: Summary, contrasts: list[Contrast]) -> int | None:
     """How many seeds to ask for; None when more of them would not help."""
     have = len(summary.seeds)
+    if summary.looks and summary.looks.declared:
+        return min((each for each in summary.looks.declared if each > have), default=None)
     if have < USUAL_SEEDS:
         return USUAL_SEEDS
     wanted = [
-        each.seeds_needed.cautious or each.seeds_needed.plain
+        needed.cautious or needed.plain
         for each in contrasts
         # where runs diverge the spread is theirs, and more seeds only count them better
-        if each.seeds_needed is not None and not _diverged(summary, each)
+        if (needed := each.seeds_needed) is not None and not _diverged(summary, each)
     ]
     return max((each for each in wanted if each is not None and each > have), default=None)
 

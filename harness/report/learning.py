@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from harness.report.canvas import (
     NARROW_PX,
@@ -33,17 +33,24 @@ if TYPE_CHECKING:
     from harness.report.curves import Curve
     from harness.report.summary import Summary
 
+Point = TypeVar("Point")
 POINTS_IN_ALL = 9_000
 """Points of single-seed lines in one figure; keeps a report far below 2 MB."""
+MEAN_POINTS = 200
+"""Points of a mean and of its band; more than a line on a screen can show."""
 
 
-def learning(summary: Summary, narrow: bool = False) -> bytes:
-    """Small multiples over epochs: thin line per seed, mean, pointwise 95% t band."""
+def learning(summary: Summary, narrow: bool = False, points: int = POINTS_IN_ALL) -> bytes:
+    """Small multiples over epochs: thin line per seed, mean, pointwise 95% t band.
+
+    `points` is how many the single-seed lines may have together; with 0 there are none.
+    """
     columns = list(dict.fromkeys(curve.column for curve in summary.curves))
     width = NARROW_PX if narrow else WIDE_PX
     boxes = _stacked_boxes(len(columns)) if narrow else _desk_boxes(len(columns))
     figure = sheet(width, max(box[3] for box in boxes) + 48)
-    budget = max(12, POINTS_IN_ALL // max(1, sum(len(each.seeds) for each in summary.curves)))
+    seeds = max(1, sum(len(each.seeds) for each in summary.curves))
+    budget = max(12, points // seeds) if points else 0
     for column, box in zip(columns, boxes, strict=True):
         axes = panel(figure, *box)
         drawn = [curve for curve in summary.curves if curve.column == column]
@@ -65,11 +72,11 @@ def _learning_panel(
     _set_ylim(axes, column, drawn, factor)
     for curve in drawn:
         look = looks[curve.variant]
-        for points in curve.seeds.values():
+        for points in curve.seeds.values() if budget else ():
             axes.plot(*_xy(points, factor, budget), color=look.color, lw=0.7, alpha=0.3, zorder=2)
         mean = list(zip(curve.epochs, curve.mean, curve.low, curve.high))
         floor = axes.get_ylim()[0] if axes.get_yscale() == "log" else -math.inf
-        banded = [each for each in mean if math.isfinite(each[2])]
+        banded = _thinned([each for each in mean if math.isfinite(each[2])], MEAN_POINTS)
         if banded:
             xs, _, lows, highs = zip(*banded)
             axes.fill_between(
@@ -81,7 +88,7 @@ def _learning_panel(
                 lw=0,
                 zorder=1,
             )
-        line = _xy([(epoch, value) for epoch, value, *_ in mean], factor, 200)
+        line = _xy([(epoch, value) for epoch, value, *_ in mean], factor, MEAN_POINTS)
         axes.plot(*line, color=look.color, lw=2, ls=look.dash, zorder=3)
         _crosses(axes, curve, factor, look)
     last = max(curve.epochs[-1] for curve in drawn)
@@ -178,7 +185,7 @@ def spread(places: Sequence[float], gap: float, height: float) -> list[float]:
 
 
 def _stacked_boxes(count: int) -> list[tuple[float, float, float, float]]:
-    return [(34, 30 + 252 * row, NARROW_PX - 84, 196 + 252 * row) for row in range(count)]
+    return [(46, 30 + 252 * row, NARROW_PX - 92, 196 + 252 * row) for row in range(count)]
 
 
 def _desk_boxes(count: int) -> list[tuple[float, float, float, float]]:
@@ -220,7 +227,11 @@ def _set_ylim(axes: Axes, column: str, drawn: Sequence[Curve], factor: float) ->
 def _xy(
     points: Sequence[tuple[int, float]], factor: float, budget: int
 ) -> tuple[list[int], list[float]]:
-    """Points thinned evenly to about `budget`, first and last kept."""
-    stride = max(1, math.ceil(len(points) / budget))
-    kept = [*points[:-1:stride], points[-1]]
+    kept = _thinned(points, budget)
     return [epoch for epoch, _ in kept], [value * factor for _, value in kept]
+
+
+def _thinned(points: Sequence[Point], budget: int) -> list[Point]:
+    """About `budget` evenly chosen points, first and last kept."""
+    stride = max(1, math.ceil(len(points) / budget))
+    return [*points[:-1:stride], *points[-1:]]

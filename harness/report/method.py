@@ -6,7 +6,7 @@ import math
 import statistics
 from typing import TYPE_CHECKING
 
-from harness.report.headline import needed_text, smallest_text
+from harness.report.headline import level_text, needed_text, smallest_text
 from harness.report.wording import (
     clean,
     decimals,
@@ -40,8 +40,18 @@ SHOWN_SETTINGS = (
 
 
 def method(summary: Summary) -> list[str]:
-    """Paragraphs: the design, the test, the verdict rule, what was held fixed."""
-    return [_design(summary), _test(summary), _rule(summary), _power(summary), _fixed(summary)]
+    """Paragraphs: the design, the test, the rules of the verdicts, what was held fixed."""
+    said = [
+        _design(summary),
+        _test(summary),
+        _rule(summary),
+        _claim_rule(summary),
+        _look_rule(summary),
+        _odometer(summary),
+        _power(summary),
+        _fixed(summary),
+    ]
+    return [each for each in said if each]
 
 
 def facts(summary: Summary, data: ComparisonData) -> list[tuple[str, str, bool]]:
@@ -55,6 +65,7 @@ def facts(summary: Summary, data: ComparisonData) -> list[tuple[str, str, bool]]
         ("Data SHA-256", summary.dataset.sha256, True),
         ("Device", f"{made.device}{threads}" if made.device else "", False),
         ("Versions", ", ".join(f"{name} {value}" for name, value in made.versions.items()), False),
+        ("Claim SHA-256", summary.claim.sha256 if summary.claim else "", True),
         ("Comparison", data.run_id, True),
         ("Started", data.started_at, False),
     ]
@@ -64,13 +75,15 @@ def facts(summary: Summary, data: ComparisonData) -> list[tuple[str, str, bool]]
 def _design(summary: Summary) -> str:
     rows = summary.dataset.rows.get("test")
     test = f" ({rows:,} rows)" if rows else ""
+    decisions = summary.test_reads.decisions if summary.test_reads else 1
+    chosen = "; nothing was chosen by it" if decisions <= 1 else ""
     return (
         f"{plural(len(summary.variants), 'variant')} of {summary.factor or 'the settings'} are "
         f"compared on {summary.dataset.name} with {plural(len(summary.seeds), 'seed')} each. A "
         "seed decides the validation split, the initial weights, the order of the rows and the "
         "dropout masks, and every variant uses the same ones. The "
-        f"{metric_title(summary.metric)}{test} is that of the last epoch; nothing was chosen by "
-        "it. A run that diverges "
+        f"{metric_title(summary.metric)}{test} is that of the last epoch{chosen}. A run that "
+        "diverges "
         + (
             "has none and is named as missing."
             if summary.metric.endswith("loss")
@@ -102,14 +115,15 @@ def _test(summary: Summary) -> str:
     )
     return (
         f"Each variant is compared with {summary.baseline} within the seed: the estimate is the "
-        "mean of the differences, with a two-sided 95% paired t interval and the p-value of the "
-        f"same test.{holm}{checked}"
+        f"mean of the differences, with a two-sided {level_text(summary.contrasts)} paired t "
+        f"interval and the p-value of the same test.{holm}{checked}"
     )
 
 
 def _rule(summary: Summary) -> str:
+    level = "the level of the look" if summary.looks and summary.looks.declared else ".05"
     rule = "A variant is better or worse when the whole interval lies on one side of zero" + (
-        " and the adjusted p is below .05" if len(summary.contrasts) > 1 else ""
+        f" and the adjusted p is below {level}" if len(summary.contrasts) > 1 else ""
     )
     if summary.smallest_effect is None:
         return f"{rule}, and inconclusive otherwise."
@@ -117,6 +131,46 @@ def _rule(summary: Summary) -> str:
         f"{rule}; equivalent when the whole interval lies within plus or minus "
         f"{smallest_text(summary)}, the smallest effect of interest stated in the experiment; "
         "inconclusive otherwise."
+    )
+
+
+def _claim_rule(summary: Summary) -> str:
+    claim = summary.claim
+    if claim is None:
+        return ""
+    effect = smallest_text(summary, claim.smallest_effect)
+    about = f"The claim is about {claim.variant} alone and takes its unadjusted interval"
+    if claim.direction == "equivalent":
+        rule = (
+            f"supported when the whole interval lies within plus or minus {effect}, refuted when "
+            "all of it lies outside"
+        )
+    else:
+        rule = (
+            f"supported when the interval leaves out zero and the estimate reaches {effect}, "
+            f"refuted when the whole interval falls short of {effect}"
+        )
+    return f"{about}: {rule}, inconclusive otherwise."
+
+
+def _look_rule(summary: Summary) -> str:
+    looks = summary.looks
+    if not looks or not looks.declared:
+        return ""
+    return (
+        f"Looks at {listed(map(str, looks.declared))} seeds were declared beforehand. Each spends "
+        "a part of the 5% error (O'Brien and Fleming's), so an early interval is wider, and the "
+        "first look that decides a variant stands."
+    )
+
+
+def _odometer(summary: Summary) -> str:
+    read = summary.test_reads
+    if read is None:
+        return ""
+    return (
+        f"Test odometer: {plural(read.cells, 'evaluation')} of the test set, behind "
+        f"{plural(read.decisions, 'decision')}."
     )
 
 
@@ -132,7 +186,7 @@ def _power(summary: Summary) -> str:
     wanted = [
         f"{each.variant} {text}" if len(summary.contrasts) > 1 else text
         for each in known
-        if each.verdict == "inconclusive" and (text := needed_text(each))
+        if each.verdict == "inconclusive" and (text := needed_text(each.seeds_needed))
     ]
     more = (
         f" To find the smallest effect of interest as often takes {listed(wanted)}: the first "
@@ -153,9 +207,14 @@ def _fixed(summary: Summary) -> str:
         for key in SHOWN_SETTINGS
         if key in shared and shared[key] is not None
     ]
-    if not held:
-        return "Nothing was tuned for any variant."
-    return f"Held fixed for all variants: {', '.join(held)}. Nothing was tuned for any variant."
+    tuned = "Nothing was tuned for any variant."
+    if summary.tuning:
+        spent = listed(
+            f"{each.name} {plural(summary.tuning.budget.get(each.name, 0), 'trial')}"
+            for each in summary.variants
+        )
+        tuned = f"Tuned on validation data: {spent}."
+    return f"Held fixed for all variants: {', '.join(held)}. {tuned}" if held else tuned
 
 
 def _setting(value: object) -> str:

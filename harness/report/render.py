@@ -1,26 +1,38 @@
-"""Files of a report. A format is a function and a line in `FORMATS`.
+"""Files of a report. A format is two functions and a line in `FORMATS`.
 
-What comes in: a `Summary` and its `ComparisonData`. What goes out: one file per format, the same
-bytes each time, each put in place whole: a reader sees the old report or the new one.
+What comes in: a `Summary` and its `ComparisonData`, or several of them. What goes out: one file per
+format, the same bytes each time, each put in place whole: a reader sees the old report or the new
+one.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import ConfigError, ResourceError, did_you_mean
-from harness.report.exports import as_csv, as_json, as_markdown
-from harness.report.page import html
+from harness.report.exports import as_csv, as_json, as_json_list, as_parquet
+from harness.report.latex import as_latex, as_latex_list
+from harness.report.markdown import as_markdown, as_markdown_list
+from harness.report.overview import Item, file_name
+from harness.report.page import html, html_list
 from harness.report.wording import clean
 
 if TYPE_CHECKING:
     from harness.report.summary import Summary
     from harness.tracking import ComparisonData
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a report of one comparison is made, and one of several."""
+
+    one: Callable[[Summary, ComparisonData], bytes]
+    many: Callable[[Sequence[Item]], bytes]
 
 
 def render(summary: Summary, data: ComparisonData, fmt: str) -> bytes:
@@ -29,12 +41,16 @@ def render(summary: Summary, data: ComparisonData, fmt: str) -> bytes:
     Raises:
         ConfigError: there is no such format.
     """
-    if fmt not in FORMATS:
-        raise ConfigError(
-            f"no report format '{clean(fmt)}'{did_you_mean(fmt, FORMATS)}",
-            f"valid: {', '.join(FORMATS)}",
-        )
-    return FORMATS[fmt](summary, data)
+    return _format(fmt).one(summary, data)
+
+
+def render_many(items: Sequence[Item], fmt: str) -> bytes:
+    """One report of several comparisons, in their order.
+
+    Raises:
+        ConfigError: there is no such format.
+    """
+    return _format(fmt).many(items)
 
 
 def write(
@@ -47,7 +63,33 @@ def write(
         ResourceError: the folder cannot be written.
     """
     contents = {fmt: render(summary, data, fmt) for fmt in dict.fromkeys(formats)}
-    stem = "-".join(_safe(part) for part in (summary.experiment, summary.dataset.name))
+    stem = f"{file_name(summary.experiment)}-{file_name(summary.dataset.name)}"
+    return _write(contents, output_dir, stem)
+
+
+def write_many(
+    items: Sequence[Item], formats: Sequence[str], output_dir: Path, stem: str = "experiments"
+) -> list[Path]:
+    """Writes `<stem>.<format>` with all of `items` for each format; returns the paths.
+
+    Raises:
+        ConfigError: there is no such format; nothing is written then.
+        ResourceError: the folder cannot be written.
+    """
+    contents = {fmt: render_many(items, fmt) for fmt in dict.fromkeys(formats)}
+    return _write(contents, output_dir, file_name(stem))
+
+
+def _format(fmt: str) -> Format:
+    if fmt not in FORMATS:
+        raise ConfigError(
+            f"no report format '{clean(fmt)}'{did_you_mean(fmt, FORMATS)}",
+            f"valid: {', '.join(FORMATS)}",
+        )
+    return FORMATS[fmt]
+
+
+def _write(contents: Mapping[str, bytes], output_dir: Path, stem: str) -> list[Path]:
     paths = []
     for fmt, content in contents.items():
         path = output_dir / f"{stem}.{fmt}"
@@ -76,13 +118,11 @@ def _replace(path: Path, content: bytes) -> None:
         raise
 
 
-def _safe(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._+-]", "_", clean(name)).lstrip(".") or "report"
-
-
-FORMATS: dict[str, Callable[[Summary, ComparisonData], bytes]] = {
-    "html": html,
-    "md": as_markdown,
-    "csv": as_csv,
-    "json": as_json,
+FORMATS: dict[str, Format] = {
+    "html": Format(html, html_list),
+    "md": Format(as_markdown, as_markdown_list),
+    "tex": Format(as_latex, as_latex_list),
+    "csv": Format(lambda summary, data: as_csv([(summary, data)]), as_csv),
+    "json": Format(as_json, as_json_list),
+    "parquet": Format(lambda summary, data: as_parquet([(summary, data)]), as_parquet),
 }

@@ -10,15 +10,27 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.report.caveats import caveats
 from harness.report.curves import Curve, curves
 from harness.report.headline import condition, headline, next_step
+from harness.report.stated import (
+    Claim,
+    Looks,
+    TestReads,
+    Tuning,
+    claim_of,
+    looks_of,
+    test_reads_of,
+    tuning_of,
+)
 from harness.stats import Contrast, Goal, compare
 from harness.stats_formulas import NAN
+from harness.stats_looks import Looked, decide_all
 
 if TYPE_CHECKING:
     from harness.tracking import CellRun, ComparisonData
@@ -58,6 +70,18 @@ class VariantSummary:
     values: Mapping[int, float]
     run_ids: Mapping[int, str]
     parameters: int | None
+    train_seconds: float = NAN
+    """Of one run, the usual (median) one; NaN where no history tells."""
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """How many of a variant's runs diverged; `p` compares the share with the baseline's."""
+
+    variant: str
+    diverged: int
+    runs: int
+    p: float | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +125,15 @@ class Summary:
     planned: int
     done: int
     reproduce: Reproduce
+    unfinished: Mapping[str, int] = field(default_factory=dict)
+    """Status -> how many cells of the plan are in it without a result."""
+    divergence: tuple[Divergence, ...] = ()
+    """A line per variant when any run diverged, else empty."""
+    claim: Claim | None = None
+    deviations: tuple[str, ...] = ()
+    looks: Looks | None = None
+    test_reads: TestReads | None = None
+    tuning: Tuning | None = None
     headline: str = ""
     condition: str = ""
     next_step: NextStep | None = None
@@ -114,6 +147,10 @@ class Summary:
     def variant(self, name: str) -> VariantSummary:
         """The variant of that name."""
         return next(each for each in self.variants if each.name == name)
+
+    def contrast(self, variant: str) -> Contrast | None:
+        """The contrast of that variant, None where there is none."""
+        return next((each for each in self.contrasts if each.variant == variant), None)
 
     def shared_config(self) -> dict[str, Any]:
         """The settings that are the same for every variant."""
@@ -133,6 +170,7 @@ def summarise(data: ComparisonData) -> Summary:
     variants = tuple(_variant(entry, plan["seeds"], metric, cells) for entry in plan["variants"])
     names = [each.name for each in variants]
     watched = f"val/{metric.partition('/')[2] or metric}"
+    contrasts = _contrasts(plan, variants)
     bare = Summary(
         experiment=plan["experiment"],
         question=plan["question"],
@@ -144,22 +182,19 @@ def summarise(data: ComparisonData) -> Summary:
         baseline=baseline,
         seeds=tuple(plan["seeds"]),
         variants=variants,
-        contrasts=compare(
-            # a planned seed without a result is a NaN: the contrast then says that it is missing
-            {
-                each.name: {seed: each.values.get(seed, NAN) for seed in plan["seeds"]}
-                for each in variants
-            },
-            baseline,
-            plan["goal"],
-            plan.get("smallest_effect"),
-            _evaluations(plan),
-        ),
+        contrasts=contrasts,
         curves=curves(list(cells.values()), names, (watched, "val/loss", "train/loss")),
         devices=_devices(cells),
         planned=len(plan["cells"]),
         done=sum(len(each.run_ids) for each in variants),
         reproduce=_reproduce(plan),
+        unfinished=_unfinished(data, cells),
+        divergence=_divergence(variants, baseline),
+        claim=claim_of(plan, contrasts),
+        deviations=tuple(str(each) for each in plan.get("deviations") or ()),
+        looks=looks_of(plan),
+        test_reads=test_reads_of(plan),
+        tuning=tuning_of(plan),
     )
     return replace(
         bare,
@@ -178,6 +213,55 @@ def _recorded(data: ComparisonData) -> dict[tuple[str, int], CellRun]:
         for cell in data.cells
         if cell.status == "FINISHED" and (cell.variant, cell.seed) in member
     }
+
+
+def _contrasts(
+    plan: Mapping[str, Any], variants: tuple[VariantSummary, ...]
+) -> tuple[Contrast, ...]:
+    values = {
+        # a planned seed without a result is a NaN: the contrast then says that it is missing
+        each.name: {seed: each.values.get(seed, NAN) for seed in plan["seeds"]}
+        for each in variants
+    }
+    judged = (plan["baseline"], plan["goal"], plan.get("smallest_effect"), _evaluations(plan))
+    looks = looks_of(plan)
+    if looks is None or looks.exploratory or not looks.declared:
+        return compare(values, *judged)
+    looked = decide_all(values, *judged, looks=looks.declared, seeds=plan["seeds"])
+    return tuple(
+        replace(each.contrast, notes=(*each.contrast.notes, *_look_note(each, plan["seeds"])))
+        for each in looked
+    )
+
+
+def _look_note(looked: Looked, seeds: Sequence[int]) -> tuple[str, ...]:
+    """What to say when an earlier look than the present one stands."""
+    if not looked.decided or looked.look.seeds == len(seeds):
+        return ()
+    return (f"decided at the declared look at {looked.look.seeds} seeds; later ones do not count",)
+
+
+def _unfinished(
+    data: ComparisonData, finished: Mapping[tuple[str, int], CellRun]
+) -> dict[str, int]:
+    statuses = {(cell.variant, cell.seed): cell.status for cell in data.cells}
+    planned = [(cell["variant"], cell["seed"]) for cell in data.plan["cells"]]
+    return dict(Counter(statuses.get(each, "missing") for each in planned if each not in finished))
+
+
+def _divergence(variants: tuple[VariantSummary, ...], baseline: str) -> tuple[Divergence, ...]:
+    if not any(each.diverged for each in variants):
+        return ()
+    from harness.stats_counts import divergence  # its test imports scipy.stats, a second
+
+    base = next(each for each in variants if each.name == baseline)
+    found = []
+    for each in variants:
+        counts = (each.diverged, len(each.run_ids), base.diverged, len(base.run_ids))
+        tested = each is not base and each.run_ids and base.run_ids
+        p = divergence(*counts).p_boschloo if tested else None
+        found.append(Divergence(each.name, each.diverged, len(each.run_ids), p))
+    return tuple(found)
 
 
 def _variant(
@@ -206,7 +290,18 @@ def _variant(
         values=values,
         run_ids={seed: cell.run_id for seed, cell in ours.items()},
         parameters=entry.get("parameters"),
+        train_seconds=_train_seconds(list(ours.values())),
     )
+
+
+def _train_seconds(cells: list[CellRun]) -> float:
+    """Seconds that the usual run trains; the usual epoch counts, a first one warms up."""
+    taken = []
+    for cell in cells:
+        known = [each for each in cell.history.get("train_seconds", []) if math.isfinite(each)]
+        if known and cell.diverged_step is None:
+            taken.append(statistics.median(known) * len(known))
+    return statistics.median(taken) if taken else NAN
 
 
 def _dataset(entry: Mapping[str, Any]) -> Dataset:

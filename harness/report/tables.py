@@ -6,11 +6,18 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.report.headline import difference_places, value_places
-from harness.report.wording import clean, decimals, metric_title, number, p_text, scale
+from harness.report.headline import (
+    claim_words,
+    difference_places,
+    level_text,
+    smallest_text,
+    value_places,
+)
+from harness.report.wording import SYMBOLS, clean, decimals, metric_title, number, p_text, scale
 
 if TYPE_CHECKING:
     from harness.report.curves import Curve
+    from harness.report.stated import Claim
     from harness.report.summary import Summary
 
 EPOCH_ROWS = 11
@@ -27,6 +34,23 @@ class Table:
     verdict: int | None = None
 
 
+def claim_table(summary: Summary, claim: Claim) -> Table:
+    """The claim as it was stated, its verdict and its forecast."""
+    return Table(
+        "Claim",
+        ("claim", "verdict", "smallest effect", "forecast"),
+        (
+            (
+                clean(claim.hypothesis),
+                f"{SYMBOLS[claim.verdict]} {claim_words(claim).upper()}",
+                smallest_text(summary, claim.smallest_effect),
+                clean(claim.expected or "none"),
+            ),
+        ),
+        frozenset({0, 1, 2, 3}),
+    )
+
+
 def results_table(summary: Summary) -> Table:
     """A row per variant: n, mean and SD, difference with interval, p, g, verdict."""
     unit = scale(summary.metric)
@@ -38,7 +62,7 @@ def results_table(summary: Summary) -> Table:
         *(["diverged"] if some_diverged else []),
         f"mean \N{PLUS-MINUS SIGN} SD{value}",
         f"difference{gap}",
-        f"95% interval{gap}",
+        f"{level_text(summary.contrasts)} interval{gap}".lstrip(),
         "p (Holm)" if len(summary.contrasts) > 1 else "p",
         "g",
         "verdict",

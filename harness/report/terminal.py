@@ -11,7 +11,8 @@ import math
 import textwrap
 from typing import TYPE_CHECKING
 
-from harness.report.headline import difference_places, value_places
+from harness.report.headline import difference_places, level_text, value_places
+from harness.report.notices import divergence_text, look_text, partial_text
 from harness.report.wording import clean, number, p_text, scale
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ def lines(summary: Summary, width: int = 80) -> list[str]:
 
 def paragraph(summary: Summary, width: int = 80) -> list[str]:
     """Answer, number, condition, next command; a command is never broken over two lines."""
-    said = _wrapped(summary.headline, width) + _wrapped(summary.condition, width)
+    claim = _wrapped(f"Claim: {summary.claim.hypothesis}", width) if summary.claim else []
+    said = claim + _wrapped(summary.headline, width) + _wrapped(summary.condition, width)
     if summary.next_step:
         question, command = summary.next_step.question, clean(summary.next_step.command)
         together = f"{INDENT}{question} {command}"
@@ -43,13 +45,9 @@ def footnotes(summary: Summary, width: int = 80) -> list[str]:
     said = []
     if len(summary.contrasts) > 1:
         said.append(f"p is adjusted for {len(summary.contrasts)} contrasts (Holm).")
-    for variant in summary.variants:
-        if variant.diverged:
-            said.append(
-                f"{variant.diverged} of {len(variant.run_ids)} runs of {variant.name} diverged."
-            )
+    said += [line for line in (divergence_text(summary), look_text(summary)) if line]
     if summary.partial:
-        said.append(f"Partial: {summary.done} of {summary.planned} cells are finished.")
+        said.append(f"Partial: {partial_text(summary)}.")
     return _wrapped(" ".join(said), width) if said else []
 
 
@@ -84,8 +82,9 @@ def table(summary: Summary, width: int = 80) -> list[str]:
     """The rows in aligned columns, or stacked when the terminal is too narrow for them."""
     made = rows(summary)
     names = list(dict.fromkeys(name for row in made for name in row))
-    long = {"difference": f"difference from {clean(summary.baseline)}"}
-    for titles in (long, {}):
+    level = {"95% interval": f"{level_text(summary.contrasts)} interval".lstrip()}
+    long = level | {"difference": f"difference from {clean(summary.baseline)}"}
+    for titles in (long, level):
         for gap in ("   ", "  "):
             laid = _aligned(made, names, titles, gap)
             if max(map(len, laid)) <= width:

@@ -19,6 +19,17 @@ HARMFUL = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode categories that steer a terminal or reorder text, and say nothing."""
 
 
+SYMBOLS = {
+    "better": "\N{CHECK MARK}",
+    "worse": "\N{BALLOT X}",
+    "equivalent": "\N{ALMOST EQUAL TO}",
+    "inconclusive": "?",
+    "supported": "\N{CHECK MARK}",
+    "refuted": "\N{BALLOT X}",
+}
+"""A verdict is a word, a symbol and a colour: never one of them alone."""
+
+
 @dataclass(frozen=True)
 class Scale:
     """What a metric is multiplied by for a reader, and what it is then called."""

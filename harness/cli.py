@@ -200,14 +200,15 @@ def ui(port: int, open_browser: bool, experiment: str | None) -> None:
 
 
 @cli.command()
-@click.argument("name")
+@click.argument("names", nargs=-1, metavar="NAME...")
+@click.option("--all", "everything", is_flag=True, help="Every experiment that was run.")
 @click.option(
     "--format",
     "formats",
     default="html",
     show_default=True,
     metavar="LIST",
-    help="Any of html, md, csv, json, separated by commas.",
+    help="Any of html, md, tex, csv, json, parquet, separated by commas.",
 )
 @click.option("--data", "data_name", metavar="NAME", help="The latest comparison on this data set.")
 @click.option("--comparison", metavar="KEY", help="This comparison; its key starts with KEY.")
@@ -217,12 +218,19 @@ def ui(port: int, open_browser: bool, experiment: str | None) -> None:
     help="Folder to write to [default: reports]; - for standard output.",
 )
 def report(
-    name: str, formats: str, data_name: str | None, comparison: str | None, output: str | None
+    names: tuple[str, ...],
+    everything: bool,
+    formats: str,
+    data_name: str | None,
+    comparison: str | None,
+    output: str | None,
 ) -> None:
-    """Export the latest comparison of experiment NAME."""
+    """Export the latest comparison of experiment NAME; of several, together in one report."""
+    if bool(names) == everything:
+        raise click.UsageError("name one or more experiments, or say --all")
     from harness.commands.report import write_report
 
-    write_report(_project(), name, formats, data_name, comparison, output)
+    write_report(_project(), names, formats, data_name, comparison, output)
 
 
 cli.add_command(data)

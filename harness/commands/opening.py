@@ -43,6 +43,7 @@ def run_options(
     from harness.recording import Options
 
     found = environment(project.root, device)
+    found["command"] = found["command"].replace(" --fresh", "")  # to be repeated, not redone
     return Options(device, executor, found["command"], found, dict(test_reads or {}))
 
 

@@ -14,25 +14,30 @@ from harness.errors import ConfigError
 from harness.project import Project
 
 if TYPE_CHECKING:
-    from harness.tracking import ComparisonInfo
+    from harness.report.summary import Summary
+    from harness.tracking import ComparisonData, ComparisonInfo
 
 
 def write_report(
     project: Project,
-    name: str,
+    names: Sequence[str],
     formats: str,
-    data: str | None,
-    comparison: str | None,
-    output: str | None,
+    data: str | None = None,
+    comparison: str | None = None,
+    output: str | None = None,
 ) -> None:
-    """Writes a comparison in the given formats, or one of them to standard output.
+    """Writes the latest comparisons in the given formats, or one format to standard output.
+
+    Several experiments come together in one report; no name means every experiment that has a
+    comparison.
 
     Raises:
         ConfigError: unknown experiment, format or comparison, or nothing recorded yet.
     """
-    from harness.report.render import FORMATS, render, write
+    from harness.report.render import FORMATS, render, render_many, write, write_many
 
-    project.experiment(name)
+    for name in names:
+        project.experiment(name)
     wanted = list(dict.fromkeys(part.strip() for part in formats.split(",") if part.strip()))
     unknown = [each for each in wanted if each not in FORMATS]
     if unknown or not wanted:
@@ -45,20 +50,34 @@ def write_report(
             f"standard output takes one format, not {', '.join(wanted)}",
             f"for example --format {wanted[0]} --output -",
         )
+    items = _read(project, names, data, comparison)
+    one = items[0] if len(items) == 1 else None
+    if output == "-":
+        content = render(*one, wanted[0]) if one else render_many(items, wanted[0])
+        sys.stdout.buffer.write(content)
+        return
+    folder = Path(output) if output else project.root / "reports"
+    paths = write(*one, wanted, folder) if one else write_many(items, wanted, folder)
+    for path in paths:
+        click.echo(f"wrote {relative(path)}")
 
+
+def _read(
+    project: Project, names: Sequence[str], data: str | None, comparison: str | None
+) -> list[tuple[Summary, ComparisonData]]:
+    """The chosen comparison of each experiment, read from the store."""
     from harness.report.summary import summarise
     from harness.tracking import open_store
 
     store = open_store(project)
-    chosen = _choose_comparison(store.comparisons(name), name, data, comparison)
-    recorded = store.read_comparison(chosen.run_id)
-    summary = summarise(recorded)
-    if output == "-":
-        sys.stdout.buffer.write(render(summary, recorded, wanted[0]))
-        return
-    folder = Path(output) if output else project.root / "reports"
-    for path in write(summary, recorded, wanted, folder):
-        click.echo(f"wrote {relative(path)}")
+    recorded = {name: store.comparisons(name) for name in names or project.experiment_names()}
+    if not names:
+        recorded = {name: found for name, found in recorded.items() if found}
+        if not recorded:
+            raise ConfigError("nothing is recorded yet", "harness run NAME; harness list shows all")
+    chosen = [_choose_comparison(found, n, data, comparison) for n, found in recorded.items()]
+    read = [store.read_comparison(each.run_id) for each in chosen]
+    return [(summarise(each), each) for each in read]
 
 
 def _choose_comparison(

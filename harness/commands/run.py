@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,7 +24,7 @@ from harness.project import Project
 if TYPE_CHECKING:
     from harness.report.summary import Summary
     from harness.runner import Work
-    from harness.tracking import Finished
+    from harness.tracking import ComparisonData, Finished
     from harness.tracking.store import Store
 
 
@@ -81,7 +83,8 @@ def _run(
     drawn = outline(
         project, experiment, settings=asked.settings, seeds=asked.seeds, data=asked.data
     )
-    say(heading(drawn, width))
+    if looks is None or looks["index"] == 1:
+        say(heading(drawn, width))
     card = open_data(project, drawn)
 
     from harness import runner
@@ -100,18 +103,20 @@ def _run(
     if asked.dry_run:
         say(_dry_run_lines(plan, work))
         return None
+    looks, remark = _agreed(store, plan, work, looks)
+    if remark:
+        say(field("", remark, width))
     options = run_options(project, chosen, asked.executor, _test_reads(store, plan, work, finished))
     label_width = min(max(len(variant.name) for variant in experiment.variants), 24)
     start = time.monotonic()
-    with signals(options.command.replace(" --fresh", "")), TrainingDisplay(label_width) as display:
+    with signals(options.command), TrainingDisplay(label_width) as display:
         comparison = runner.run(
             project, plan, work, store, options, display.show, display.preparing, looks
         )
     if work.training:
         click.echo(f"  trained and recorded in {time.monotonic() - start:.1f} s")
     click.echo("")
-    summary = conclude(project, store, comparison, width)
-    return summary
+    return conclude(project, store, comparison, width)
 
 
 def conclude(project: Project, store: Store, comparison: str, width: int) -> Summary:
@@ -119,13 +124,49 @@ def conclude(project: Project, store: Store, comparison: str, width: int) -> Sum
     from harness.report import terminal
     from harness.report.summary import summarise
 
-    summary = summarise(store.read_comparison(comparison))
+    recorded = store.read_comparison(comparison)
+    summary = summarise(recorded)
     say(terminal.lines(summary, width))
     store.describe(comparison, "\n".join(["```", *terminal.lines(summary, 100), "```"]))
+    _attach_report(store, comparison, summary, recorded)
     write_last(project, summary.experiment, _in_short(summary))
     click.echo(f"  report   harness report {summary.experiment}")
     click.echo("  browse   harness ui")
     return summary
+
+
+def _agreed(
+    store: Store, plan: Plan, work: Work, looks: Mapping[str, Any] | None
+) -> tuple[Mapping[str, Any] | None, str]:
+    """The looks that hold for this comparison, and a remark where they came too late.
+
+    Looks that were declared stay declared, whatever a later command says; looks that are declared
+    after results were seen are exploratory.
+    """
+    if not (work.reused or work.earlier):
+        return looks, ""
+    info = next(
+        each for each in store.comparisons(plan.outline.experiment.name) if each.key == plan.key
+    )
+    before = store.read_comparison(info.run_id).plan.get("looks")
+    if looks is None or (before and before["declared"] == looks["declared"]):
+        kind = before["kind"] if before else "declared"
+        return (before if looks is None else {**looks, "kind": kind}), ""
+    seen = len({cell.seed for cell in (*work.reused, *work.earlier)})
+    remark = f"{seen} seeds were recorded before these looks were declared: exploratory"
+    return {**looks, "kind": "exploratory"}, remark
+
+
+def _attach_report(
+    store: Store, comparison: str, summary: Summary, recorded: ComparisonData
+) -> None:
+    """Puts report.html among the artifacts of the run, where the MLflow UI shows it."""
+    from harness.report.render import render
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "report.html"
+        path.write_bytes(render(summary, recorded, "html"))
+        store.log_artifact(comparison, path)
 
 
 def _in_short(summary: Summary) -> str:

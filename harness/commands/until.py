@@ -40,19 +40,18 @@ def run_until_decided(
         record = {"declared": list(looks), "index": number, "kind": "declared"}
         summary = run(seeds, record)
         click.echo("")
-        open_ones = undecided(
-            decide_all(
-                {each.name: each.values for each in summary.variants},
-                summary.baseline,
-                summary.goal,
-                summary.smallest_effect,
-                looks=looks,
-            )
+        looked = decide_all(
+            {each.name: each.values for each in summary.variants},
+            summary.baseline,
+            summary.goal,
+            summary.smallest_effect,
+            looks=looks,
         )
+        open_ones = undecided(looked)
         if not open_ones:
-            click.echo(
-                f"  decided at look {number} of {len(looks)}, {seeds} seeds: no more are added"
-            )
+            last = max((each.look for each in looked), key=lambda look: look.index)
+            where = f"look {last.index} of {len(looks)}, {last.seeds} seeds"
+            click.echo(f"  decided at {where}: no more are added")
             break
         if seeds != looks[-1]:
             click.echo(f"  undecided: {', '.join(open_ones)}; going on to {looks[number]} seeds")

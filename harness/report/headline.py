@@ -143,6 +143,10 @@ def next_step(summary: Summary) -> tuple[str, str] | None:
         command = f"{summary.reproduce.command} --set optim.lr={rate / 10:g}"
         return "Does it train at a lower learning rate?", command
     open_contrasts = _undecided(summary)
+    if open_contrasts and summary.looks is not None:
+        later = [n for n in summary.looks.declared if n > len(summary.seeds)]
+        question = f"The next declared look is at {later[0]} seeds:" if later else ""
+        return (question, summary.reproduce.command) if later else None
     if open_contrasts and (seeds := _more_seeds(summary, open_contrasts)):
         return "More seeds may settle it:", _with_seeds(summary.reproduce.command, seeds)
     if summary.dataset.stand_in_for:

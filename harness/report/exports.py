@@ -60,6 +60,7 @@ def content(summary: Summary, data: ComparisonData) -> dict[str, Any]:
         "headline": summary.headline,
         "condition": summary.condition,
         "claim": claim and asdict(claim),
+        "interactions": [asdict(each) for each in summary.interactions],
         "variants": [
             {
                 "name": each.name,

@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from harness.report.interplay import sentence
 from harness.report.wording import decimals, listed, metric_title, number, plural, scale
 from harness.stats_formulas import SEEDS_CAP
 
@@ -48,6 +49,9 @@ def headline(summary: Summary) -> str:
     if claim := summary.claim:
         several = f" Exploratory: {answer}" if len(summary.contrasts) > 1 else ""
         answer = _claimed(summary, claim) + several
+    if summary.interactions:
+        told = " ".join(sentence(each, summary.metric) for each in summary.interactions[:2])
+        answer += f" Interaction: {told}"
     if dead:
         counts = listed(
             f"{plural(len(summary.variant(name).run_ids), 'run')} of {name}" for name in dead

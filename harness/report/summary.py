@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from harness.report.caveats import caveats
 from harness.report.curves import Curve, curves
 from harness.report.headline import condition, headline, next_step
+from harness.report.interplay import Interaction, interactions_of
 from harness.report.stated import (
     Claim,
     Looks,
@@ -134,6 +135,7 @@ class Summary:
     looks: Looks | None = None
     test_reads: TestReads | None = None
     tuning: Tuning | None = None
+    interactions: tuple[Interaction, ...] = ()
     headline: str = ""
     condition: str = ""
     next_step: NextStep | None = None
@@ -195,6 +197,12 @@ def summarise(data: ComparisonData) -> Summary:
         looks=looks_of(plan),
         test_reads=test_reads_of(plan),
         tuning=tuning_of(plan),
+        interactions=interactions_of(
+            plan.get("grid"),
+            baseline,
+            {each.name: each.values for each in variants},
+            _evaluations(plan),
+        ),
     )
     return replace(
         bare,

@@ -144,7 +144,7 @@ def test_files_of_several(items: list[Item], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("limit", "lines_left_out", "images", "phone"),
-    [(1_900_000, False, 9, 9), (900_000, True, 9, 9), (500_000, True, 9, 0), (1, True, 6, 0)],
+    [(1_900_000, False, 9, 9), (1_100_000, True, 9, 9), (700_000, True, 9, 0), (1, True, 6, 0)],
 )
 def test_a_page_gives_up_detail_until_it_is_small_enough(
     limit: int,

@@ -293,6 +293,13 @@ def test_json_is_what_the_documentation_says(nasty: ComparisonData) -> None:
     datas = [*CASES.values(), nasty, replace(CASES["inconclusive"])]
     undecided = CASES["inconclusive"]
     datas[-1] = replace(undecided, plan=undecided.plan | {"claim": waiting})
+    grid = {
+        name: {"model.norm": norm, "model.dropout": rate}
+        for name, norm, rate in (
+            ("none", "none", 0.0), ("bn", "batch", 0.0), ("p", "none", 0.5), ("both", "batch", 0.5),
+        )
+    }  # fmt: skip
+    datas.append(comparison({"none": 0.0, "bn": 0.02, "p": 0.01, "both": 0.05}, grid=grid))
     seen: set[str] = set()
     for data in datas:
         leaves = walk(json.loads(render(summarise(data), data, "json")), "", schema)

@@ -1,4 +1,4 @@
-"""A report's numbers against an independent recomputation from the store: SQL and scipy, no harness."""
+"""A report's numbers against a recomputation from the store by SQL and scipy alone."""
 
 from __future__ import annotations
 
@@ -47,10 +47,8 @@ def test_the_report_equals_a_recomputation_from_the_store(project):
             assert run.data.metrics["test/accuracy"] == variant["values"][seed]
     p_values = {}
     for contrast in report["contrasts"]:
-        pairs = [
-            (stored[contrast["variant"]][seed], stored["none"][seed])
-            for seed in sorted(stored["none"])
-        ]
+        mine, base = stored[contrast["variant"]], stored["none"]
+        pairs = [(mine[seed], base[seed]) for seed in sorted(base)]
         result = scipy.stats.ttest_rel(*zip(*pairs))
         interval = result.confidence_interval(0.95)
         assert contrast["n"] == 6

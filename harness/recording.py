@@ -166,7 +166,7 @@ def deviations(
     outline = plan.outline
     experiment = outline.experiment
     found = []
-    if outline.entry.name != experiment.base.data.name:
+    if outline.entry.name != experiment.base.data.name and not outline.stand_in_for:
         found.append(f"ran on {outline.entry.name}; {experiment.base.data.name} is stated")
     if outline.metric != experiment.metric:
         found.append(f"measured {outline.metric}; {experiment.metric} is stated")

@@ -7,12 +7,21 @@ order in the report, gravest first. A new caveat is a function and a line in the
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from harness.report.curves import gained
 from harness.report.notices import look_text, partial_text
-from harness.report.wording import clean, listed, metric_title, number, plural
+from harness.report.wording import (
+    clean,
+    decimals,
+    listed,
+    metric_title,
+    number,
+    plural,
+    scale,
+)
 from harness.stats import missing_note
 
 if TYPE_CHECKING:
@@ -43,6 +52,20 @@ def stand_in(summary: Summary) -> Iterator[str]:
         yield (
             f"measured on {summary.dataset.name}, a stand-in for {summary.dataset.stand_in_for}; "
             "the answer there can differ"
+        )
+
+
+def one_test_set(summary: Summary) -> Iterator[str]:
+    """Seeds vary, the test rows do not: an interval over seeds says nothing about other rows."""
+    rows = summary.dataset.rows.get("test")
+    known = [each.example_se for each in summary.contrasts if math.isfinite(each.example_se)]
+    if rows and known:
+        unit = scale(summary.metric)
+        error = number(max(known) * unit.factor, decimals([max(known) * unit.factor], 1.0))
+        yield (
+            f"the interval is over seeds on one test set of {rows:,} rows; on other rows the "
+            f"difference would vary as well, by up to about {error} {unit.difference_unit} "
+            "(one standard error)"
         )
 
 
@@ -263,6 +286,7 @@ RULES: tuple[Callable[[Summary], Iterator[str]], ...] = (
     test_reads,
     stand_in,
     few_seeds,
+    one_test_set,
     missing,
     diverged,
     notes,

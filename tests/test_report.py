@@ -337,8 +337,10 @@ def test_each_caveat_has_its_rule(data: ComparisonData, words: str) -> None:
     assert any(words in caveat for caveat in said), said
 
 
-def test_a_clean_comparison_only_has_the_caveat_of_its_learning_rate() -> None:
-    assert len(summarise(CASES["two"]).caveats) == 1
+def test_a_clean_comparison_only_has_the_caveats_of_its_learning_rate_and_test_set() -> None:
+    one_set, one_rate = summarise(CASES["two"]).caveats
+    assert "one test set of 500 rows" in one_set
+    assert "learning rate 0.001" in one_rate
 
 
 # Terminal

@@ -247,12 +247,12 @@ def test_each_caveat_has_its_rule(data: ComparisonData, words: str) -> None:
     ],
 )
 def test_rules_that_do_not_apply_are_silent(data: ComparisonData) -> None:
-    assert len(summarise(data).caveats) == 1  # of the learning rate
+    assert len(summarise(data).caveats) == 2  # of the test set and the learning rate
 
 
 def test_tuned_variants_are_not_called_untuned() -> None:
     summary = summarise(comparison(tuning={"budget": {"none": 9, "bn": 9}, "edges": []}))
-    assert summary.caveats == ()
+    assert [each for each in summary.caveats if "one test set" not in each] == []
     data = comparison(tuning={"budget": {"none": 9, "bn": 9}, "edges": []})
     text = render(summary, data, "md").decode()
     assert "Tuned on validation data: none 9 trials and bn 9 trials." in text

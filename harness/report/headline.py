@@ -149,8 +149,11 @@ def next_step(summary: Summary) -> tuple[str, str] | None:
     open_contrasts = _undecided(summary)
     if open_contrasts and summary.looks is not None:
         later = [n for n in summary.looks.declared if n > len(summary.seeds)]
-        question = f"The next declared look is at {later[0]} seeds:" if later else ""
-        return (question, summary.reproduce.command) if later else None
+        if not later:
+            return None
+        command = summary.reproduce.command  # with --until it finds the next look by itself
+        wanted = command if "--until" in command else _with_seeds(command, later[0])
+        return f"The next declared look is at {later[0]} seeds:", wanted
     if open_contrasts and (seeds := _more_seeds(summary, open_contrasts)):
         return "More seeds may settle it:", _with_seeds(summary.reproduce.command, seeds)
     if summary.dataset.stand_in_for:

@@ -94,7 +94,7 @@ def serve(
 
     Raises:
         ResourceError: the server did not start; the details are the end of its log.
-        Interrupted: SIGTERM arrived while it started.
+        Interrupted: a signal arrived while it started.
     """
     if store_uri.startswith(("http://", "https://")):
         return Handle(
@@ -105,7 +105,7 @@ def serve(
     notes = () if port in (0, chosen) else (f"port {port} is taken; using {chosen}",)
     project.runs_dir.mkdir(parents=True, exist_ok=True)
     log = project.runs_dir / f"ui-{chosen}.log"
-    restore = _on_sigterm()
+    restore = _on_signals()
     process = None
     try:
         process = _start(project, store_uri, chosen, log)
@@ -192,18 +192,23 @@ def _signal_group(group: int, number: int) -> None:
         os.killpg(group, number)
 
 
-def _on_sigterm() -> Callable[[], None]:
-    """SIGTERM raises Interrupted from here on; the result puts back what was there before."""
+def _on_signals() -> Callable[[], None]:
+    """SIGINT and SIGTERM raise Interrupted from here on; the result puts back what was before.
+
+    SIGINT as well: a shell starts background jobs with it ignored, and Python then never raises
+    KeyboardInterrupt.
+    """
     if threading.current_thread() is not threading.main_thread():
         return lambda: None  # Python sets handlers in the main thread only
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise Interrupted(number, "stopped")
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def restore() -> None:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
     return restore
 

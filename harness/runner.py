@@ -97,27 +97,20 @@ def sort_out(plan: Plan, finished: Mapping[str, Finished], fresh: bool = False) 
         else {c: finished[c.fingerprint] for c in plan.cells if c.fingerprint in finished}
     )
     asked = set(plan.outline.seeds)
-    earlier = {}
-    for recorded in finished.values():
-        config = plan.outline.configs.get(recorded.variant)
-        if config is None or recorded.seed in asked:
-            continue
-        cell = cell_of(recorded.variant, recorded.seed, config, plan.ingredients)
-        if cell.fingerprint == recorded.fingerprint:
-            earlier[cell] = recorded
+    earlier = {c: each for c, each in recorded(plan, finished).items() if c.seed not in asked}
     todo = [cell for cell in plan.cells if cell not in reused]
     return Work(tuple(map(tuple, group(todo))), reused, earlier)
 
 
-def recorded(plan: Plan, finished: Mapping[str, Finished]) -> dict[Cell, str]:
-    """Every finished cell that belongs to the plan's comparison, asked for or not: its run id."""
+def recorded(plan: Plan, finished: Mapping[str, Finished]) -> dict[Cell, Finished]:
+    """Every finished cell that belongs to the plan's comparison, asked for or not."""
     found = {}
     for each in finished.values():
         config = plan.outline.configs.get(each.variant)
         if config is not None:
             cell = cell_of(each.variant, each.seed, config, plan.ingredients)
             if cell.fingerprint == each.fingerprint:
-                found[cell] = each.run_id
+                found[cell] = each
     return found
 
 
@@ -221,7 +214,8 @@ def run(
     finally:
         with store.exclusive():
             # another process may have recorded cells of this comparison meanwhile
-            run_ids = {**recorded(plan, store.finished_cells(experiment.name)), **run_ids}
+            found = recorded(plan, store.finished_cells(experiment.name))
+            run_ids = {**{cell: each.run_id for cell, each in found.items()}, **run_ids}
             store.save_plan(comparison, plan_record(plan, run_ids, options, looks))
         store.finish_comparison(comparison, status)
     return comparison

@@ -24,12 +24,13 @@ if TYPE_CHECKING:
     from harness.config import Linear as Linear
     from harness.config import Step as Step
     from harness.config import TrainConfig as TrainConfig
-    from harness.experiment import Choice as Choice
     from harness.experiment import Claim as Claim
     from harness.experiment import Experiment as Experiment
-    from harness.experiment import Float as Float
-    from harness.experiment import Study as Study
     from harness.experiment import Variant as Variant
+    from harness.space import Choice as Choice
+    from harness.space import Float as Float
+    from harness.space import Int as Int
+    from harness.space import Study as Study
 
 __version__ = "0.1.0"
 
@@ -38,7 +39,8 @@ _HOMES = {
         "Adam", "AdamW", "BCE", "Constant", "Cosine", "CrossEntropy", "Data", "Huber", "L1",
         "Linear", "MLP", "MSE", "SGD", "Step", "TrainConfig",
     ),
-    "harness.experiment": ("Choice", "Claim", "Experiment", "Float", "Study", "Variant"),
+    "harness.experiment": ("Claim", "Experiment", "Variant"),
+    "harness.space": ("Choice", "Float", "Int", "Study"),
 }  # fmt: skip
 
 __all__ = sorted(name for names in _HOMES.values() for name in names)

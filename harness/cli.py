@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from harness.cli_data import data
+from harness.space import COSTS, MOST_SEEDS, PRUNERS, SAMPLERS
 
 if TYPE_CHECKING:
     from harness.project import Project
@@ -104,6 +105,15 @@ def show(
 @click.option("--fresh", is_flag=True, help="Train recorded cells again.")
 @click.option("--until", type=click.Choice(["decided"]), help="Add seeds at declared looks.")
 @click.option("--max-seeds", type=click.IntRange(min=2), help="Where --until decided ends.")
+@click.option(
+    "--tune",
+    type=click.Choice(["none", "each", "shared"]),
+    default="none",
+    show_default=True,
+    help="Search each variant's settings first, or the baseline's for all.",
+)
+@click.option("--trials", type=click.IntRange(min=1), help="Trials for each search [default: 16].")
+@click.option("--lr-grid", is_flag=True, help="Train at nine learning rates instead.")
 def run(
     name: str,
     assignments: tuple[str, ...],
@@ -116,6 +126,9 @@ def run(
     fresh: bool,
     until: str | None,
     max_seeds: int | None,
+    tune: Literal["none", "each", "shared"],
+    trials: int | None,
+    lr_grid: bool,
 ) -> None:
     """Train every variant of experiment NAME with every seed, and compare them."""
     from harness.plan import with_epochs
@@ -127,10 +140,21 @@ def run(
         raise click.UsageError(
             "--until decided goes with --max-seeds, and without --seeds and --dry-run"
         )
+    if trials is not None and tune == "none":
+        raise click.UsageError("--trials is for a search: --tune each or --tune shared")
+    if lr_grid and (until or tune != "none"):
+        raise click.UsageError("--lr-grid trains at every rate: it goes without --tune and --until")
     from harness.commands.run import Asked, run_experiment
 
-    asked = Asked(settings, seeds, data_name, device, executor, dry_run, fresh, _width())
-    run_experiment(project, experiment, asked, max_seeds)
+    asked = Asked(
+        settings, seeds, data_name, device, executor, dry_run, fresh, _width(), tune, trials or 16
+    )
+    if lr_grid:
+        from harness.commands.lr_grid import run_grid
+
+        run_grid(project, experiment, asked)
+    else:
+        run_experiment(project, experiment, asked, max_seeds)
 
 
 @cli.command()
@@ -151,6 +175,23 @@ def power(name: str, sd: float | None, effect: float | None) -> None:
 @click.option("--trials", type=click.IntRange(min=1), help="Trials in all, earlier ones included.")
 @click.option("--experiment", metavar="NAME", help="Tune a variant of another experiment.")
 @click.option("--variant", metavar="NAME", help="The variant to tune.")
+@click.option("--sampler", type=click.Choice(SAMPLERS), help="How trials are chosen.")
+@click.option("--prune", "pruner", type=click.Choice(PRUNERS), help="What stops trials early.")
+@click.option(
+    "--seeds-per-trial",
+    type=click.IntRange(1, MOST_SEEDS),
+    metavar="N",
+    help="Train each trial on N seeds; their mean counts.",
+)
+@click.option("--cost", type=click.Choice(COSTS), help="Search for a front of metric and cost.")
+@click.option(
+    "--fresh-seeds",
+    type=click.IntRange(min=0),
+    default=8,
+    show_default=True,
+    help="Seeds on which the best 3 trials meet the default.",
+)
+@click.option("--name", metavar="NAME", help="Keep it as a study of this name.")
 @_SET
 @_DATA
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training rows.")
@@ -158,12 +199,12 @@ def power(name: str, sd: float | None, effect: float | None) -> None:
 def tune(
     study: str | None,
     trials: int | None,
-    experiment: str | None,
-    variant: str | None,
     assignments: tuple[str, ...],
     data_name: str | None,
     epochs: int | None,
     device: str,
+    fresh_seeds: int,
+    **changes: Any,
 ) -> None:
     """Search the settings of STUDY (by default the only one) with Optuna.
 
@@ -173,19 +214,10 @@ def tune(
 
     project = _project()
     settings = with_epochs(_settings(assignments), epochs)
-    from harness.commands.tune import tune_study
+    from harness.commands.tune import TuneAsked, tune_study
 
-    tune_study(
-        project,
-        study,
-        trials=trials,
-        experiment=experiment,
-        variant=variant,
-        settings=settings,
-        data=data_name,
-        device=device,
-        width=_width(),
-    )
+    asked = TuneAsked(trials, changes, settings, data_name, device, fresh_seeds, _width())
+    tune_study(project, study, asked)
 
 
 @cli.command()

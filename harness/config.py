@@ -125,6 +125,17 @@ class AdamW(Settings):
     weight_decay: NonNegative = 1e-2
 
 
+def customary_rate(optim: SGD | Adam | AdamW) -> float:
+    """The learning rate around which one searches for an optimizer's."""
+    if isinstance(optim, SGD):
+        return 0.1 if optim.momentum < HEAVY_MOMENTUM else 0.01
+    return 1e-3
+
+
+HEAVY_MOMENTUM = 0.5
+"""From here on past gradients add up to steps several times the rate."""
+
+
 class Constant(Settings):
     """Warmup, then the full learning rate to the end."""
 

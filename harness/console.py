@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
-    from harness.runner import Progress
+    from harness.cells import Progress
 
 
 class TrainingDisplay:
@@ -81,10 +81,11 @@ class TrainingDisplay:
 
 
 def _speed(at: Progress) -> str:
-    diverged = f"  {at.diverged} diverged" if at.diverged else ""
+    gone = f"  {at.diverged} diverged" if at.diverged else ""
+    gone += f"  {at.stopped} stopped" if at.stopped else ""
     rate = f"{at.samples_per_second:>9,.0f} samples/s  " if at.epoch else ""
     value = f"{at.value:.3f}" if abs(at.value) < 1e4 else f"{at.value:.3g}"
-    return f"{rate}{at.metric} {value}{diverged}"
+    return f"{rate}{at.metric} {value}{gone}"
 
 
 def _bars() -> Bars:

@@ -1,4 +1,4 @@
-"""What a person asks: experiments, variants and studies. Pure descriptions, nothing runs here.
+"""What a person asks: experiments and variants. Pure descriptions, nothing runs here.
 
 An experiment expands to cells (variant x seed). A confound guard refuses an experiment whose
 variants differ from the base in more than the factor, unless the variant says why.
@@ -16,6 +16,7 @@ from typing import Any, Literal, Self
 
 from harness.config import PARTS, TrainConfig
 from harness.errors import ConfigError, did_you_mean
+from harness.space import Space
 from harness.tasks import METRICS
 
 MOST_SEEDS = 1000
@@ -27,12 +28,14 @@ DEVICE_NAMES = frozenset({"con", "prn", "aux", "nul"})  # reserved file names on
 class Variant:
     """A named set of changes to the base config.
 
-    `why` is the reason for changing more than the factor (a confound that is wanted).
+    `why` is the reason for changing more than the factor (a confound that is wanted). `nuisance`
+    replaces the experiment's search space where this variant is tuned (`--tune`).
     """
 
     name: str
     changes: Mapping[str, Any] = field(default_factory=dict)
     why: str | None = None
+    nuisance: Space | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name, "variant")
@@ -59,7 +62,8 @@ class Experiment:
     `smallest_effect` is the smallest difference worth having, in the metric's own units (accuracy
     is a fraction: 0.01 is one percentage point). `seeds` is how many, or which. `looks` are the
     numbers of seeds at which `--until decided` may stop. `grid` names each variant's levels where
-    the variants are a factorial design; see `factorial` and `leave_one_out`.
+    the variants are a factorial design; see `factorial` and `leave_one_out`. `nuisance` is what
+    `--tune` searches for each variant; unset, its learning rate.
     """
 
     question: str
@@ -74,6 +78,7 @@ class Experiment:
     claim: Claim | None = None
     looks: tuple[int, ...] = (3, 5, 8, 10)
     grid: Mapping[str, Mapping[str, Any]] | None = None
+    nuisance: Space | None = None
     name: str = ""
 
     def __post_init__(self) -> None:
@@ -239,48 +244,6 @@ class Cell:
     def name(self) -> str:
         """`bn/s0`: how the run is called in MLflow."""
         return f"{self.variant}/s{self.seed}"
-
-
-@dataclass(frozen=True)
-class Float:
-    """A real-valued search range; `log=True` searches orders of magnitude evenly."""
-
-    low: float
-    high: float
-    log: bool = False
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A search over listed values."""
-
-    options: tuple[Any, ...]
-
-
-Space = Mapping[str, Float | Choice]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Study:
-    """A search over `space` for one variant of an experiment, by validation metric."""
-
-    question: str
-    experiment: str
-    variant: str
-    space: Space
-    metric: str = "val/accuracy"
-    goal: Literal["max", "min"] = "max"
-    trials: int = 50
-    seed: int = 0
-    name: str = ""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "question", " ".join(self.question.split()))
-        if self.metric.startswith("test/"):
-            raise ConfigError(
-                f"a study may not choose by {self.metric}: the test set is read once, at the end",
-                "use a validation metric, for example val/accuracy",
-            )
 
 
 def difference(one: TrainConfig, other: TrainConfig) -> dict[str, tuple[Any, Any]]:

@@ -7,9 +7,9 @@ so that a typing error costs nothing. Which cells are already recorded is the ru
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.config import TrainConfig
 from harness.data.catalog import Entry, choose
@@ -21,6 +21,20 @@ from harness.tasks import METRICS, resolve
 if TYPE_CHECKING:
     from harness.data.parquet import Card
     from harness.identity import Ingredients
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """Settings that were searched before a comparison.
+
+    `mode` says for whom: each variant by itself, or the baseline for all. `seeds` are those of the
+    search, which the comparison may not use. `chosen` is variant -> setting -> value.
+    """
+
+    mode: Literal["each", "shared"]
+    trials: int
+    seeds: tuple[int, ...]
+    chosen: Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -41,6 +55,7 @@ class Outline:
     metric: str
     goal: str
     smallest_effect: float | None
+    tuned: Tuned | None = None
 
 
 @dataclass(frozen=True)
@@ -115,9 +130,23 @@ def make_plan(outline: Outline, card: Card, ingredients: Ingredients) -> Plan:
             "config": baseline.flat(),
             "code": ingredients.code_sha256,
             "torch": ingredients.torch_version,
+            **({"tuned": asdict(outline.tuned)} if outline.tuned else {}),
         }
     )
     return Plan(outline, card, ingredients, cells, key[:16])
+
+
+def tuned_plan(plan: Plan, tuned: Tuned) -> Plan:
+    """The plan at the settings that were chosen for each variant.
+
+    Raises:
+        ConfigError: a setting of the baseline's is none of another variant's.
+    """
+    configs = {
+        name: config.override(tuned.chosen[name]) for name, config in plan.outline.configs.items()
+    }
+    outlined = replace(plan.outline, configs=configs, tuned=tuned)
+    return make_plan(outlined, plan.card, plan.ingredients)
 
 
 def cell_of(variant: str, seed: int, config: TrainConfig, ingredients: Ingredients) -> Cell:

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from harness.errors import ConfigError, DataError, HarnessError, did_you_mean
-from harness.experiment import Experiment, Study
+from harness.experiment import Experiment
+from harness.space import Study
 
 Definition = TypeVar("Definition", Experiment, Study)
 

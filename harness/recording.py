@@ -19,6 +19,8 @@ import safetensors.torch
 import torch
 
 from harness import identity, models
+from harness.config import MLP
+from harness.data.parquet import Card
 from harness.experiment import Cell, Experiment, seed_list
 from harness.plan import Plan
 from harness.training.loop import Epoch, Outcome
@@ -73,6 +75,8 @@ class Recorder:
         tags = dict(extra_tags or {})
         if outcome.diverged_step is not None:
             tags["harness.diverged"] = str(outcome.diverged_step)
+        if outcome.stopped:
+            tags["harness.pruned"] = str(outcome.epochs)
         self.store.finish_cell(run_id, outcome.metrics, tags, folder)
         shutil.rmtree(folder)
         del self.open_runs[cell]
@@ -104,10 +108,12 @@ def plan_record(
     run_ids: Mapping[Cell, str],
     options: Options,
     looks: Mapping[str, Any] | None = None,
+    tuning: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The comparison as plain JSON: what the report trusts for what belongs to it.
 
-    `looks` says at which look the seeds were counted, where they were added in looks.
+    `looks` says at which look the seeds were counted, where they were added in looks; `tuning` how
+    the variants' settings were found, where they were searched.
     """
     outline, card = plan.outline, plan.card
     experiment = outline.experiment
@@ -136,7 +142,7 @@ def plan_record(
                 "name": variant.name,
                 "changes": _jsonable(variant.changes),
                 "config": outline.configs[variant.name].flat(),
-                "parameters": parameter_count(plan, variant.name),
+                "parameters": parameter_count(outline.configs[variant.name].model, card),
             }
             for variant in experiment.variants
         ],
@@ -154,6 +160,7 @@ def plan_record(
         "claim": _claim(experiment),
         "deviations": deviations(plan, {cell.seed for cell in planned}, looks),
         "looks": None if looks is None else dict(looks),
+        "tuning": None if tuning is None else dict(tuning),
         "grid": _grid(experiment),
         "test_reads": dict(options.test_reads) if options.test_reads else None,
     }
@@ -200,13 +207,11 @@ def _grid(experiment: Experiment) -> dict[str, Any] | None:
     return {name: _jsonable(levels) for name, levels in experiment.grid.items()}
 
 
-def parameter_count(plan: Plan, variant: str) -> int:
-    """Trained numbers of a variant's model."""
+def parameter_count(model: MLP, card: Card) -> int:
+    """Trained numbers of a model on a data set."""
     with torch.device("meta"):
-        model = models.build(
-            plan.outline.configs[variant].model, plan.card.input_shape, plan.card.outputs
-        )
-    return sum(parameter.numel() for parameter in model.parameters())
+        built = models.build(model, card.input_shape, card.outputs)
+    return sum(parameter.numel() for parameter in built.parameters())
 
 
 def _jsonable(changes: Mapping[str, Any]) -> dict[str, Any]:

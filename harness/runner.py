@@ -8,14 +8,15 @@ RUNNING.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from harness import identity
+from harness.cells import Entry, Parent, Preparing, Show, Watch, train_stack
 from harness.config import NOT_RESULT_AFFECTING
 from harness.data.loaders import Loader, open_loader
 from harness.errors import Interrupted, ResourceError
@@ -23,37 +24,12 @@ from harness.experiment import Cell
 from harness.interrupt import uninterrupted
 from harness.plan import Plan, cell_of
 from harness.project import Project
-from harness.recording import (
-    Options,
-    Recorder,
-    cell_tags,
-    comparison_tags,
-    dataset_info,
-    params,
-    plan_record,
-)
-from harness.training.loop import Epoch, train
-from harness.training.stack import Stack, group
-from harness.training.step import choose_executor
+from harness.recording import Options, comparison_tags, params, plan_record
+from harness.training.stack import group
 
 if TYPE_CHECKING:
     from harness.tracking import Finished, Status
     from harness.tracking.store import Store
-
-
-@dataclass(frozen=True)
-class Progress:
-    """One epoch of one stack, for whoever shows it."""
-
-    label: str
-    cells: int
-    executor: str
-    epoch: int
-    epochs: int
-    samples_per_second: float
-    metric: str
-    value: float
-    diverged: int
 
 
 @dataclass(frozen=True)
@@ -91,11 +67,11 @@ def choose_device(asked: str) -> str:
 
 def sort_out(plan: Plan, finished: Mapping[str, Finished], fresh: bool = False) -> Work:
     """Splits the plan's cells into those to train and those already recorded."""
-    reused = (
-        {}
-        if fresh
-        else {c: finished[c.fingerprint] for c in plan.cells if c.fingerprint in finished}
-    )
+    reused = {
+        cell: finished[cell.fingerprint]
+        for cell in plan.cells
+        if not fresh and _has_result(finished.get(cell.fingerprint), plan)
+    }
     asked = set(plan.outline.seeds)
     earlier = {c: each for c, each in recorded(plan, finished).items() if c.seed not in asked}
     todo = [cell for cell in plan.cells if cell not in reused]
@@ -105,13 +81,19 @@ def sort_out(plan: Plan, finished: Mapping[str, Finished], fresh: bool = False) 
 def recorded(plan: Plan, finished: Mapping[str, Finished]) -> dict[Cell, Finished]:
     """Every finished cell that belongs to the plan's comparison, asked for or not."""
     found = {}
+    tuning_seeds = plan.outline.tuned.seeds if plan.outline.tuned else ()
     for each in finished.values():
         config = plan.outline.configs.get(each.variant)
-        if config is not None:
+        if config is not None and each.seed not in tuning_seeds:
             cell = cell_of(each.variant, each.seed, config, plan.ingredients)
-            if cell.fingerprint == each.fingerprint:
+            if cell.fingerprint == each.fingerprint and _has_result(each, plan):
                 found[cell] = each
     return found
+
+
+def _has_result(each: Finished | None, plan: Plan) -> bool:
+    """A cell that was trained for a search has no test result: it was never read."""
+    return each is not None and plan.outline.metric in each.metrics
 
 
 def explain(plan: Plan, work: Work, finished: Mapping[str, Finished]) -> str | None:
@@ -172,11 +154,16 @@ def run(
     work: Work,
     store: Store,
     options: Options,
-    show: Callable[[Progress], None],
-    preparing: Callable[[str, int, int], None] | None = None,
+    show: Show,
+    preparing: Preparing | None = None,
     looks: Mapping[str, Any] | None = None,
+    tuning: Mapping[str, Any] | None = None,
 ) -> str:
-    """Trains and records what is to be done; returns the comparison's run id."""
+    """Trains and records what is to be done; returns the comparison's run id.
+
+    `looks` and `tuning` go into the comparison's plan: at which number of seeds it was looked at,
+    and how each variant's settings were found.
+    """
     outline = plan.outline
     experiment = outline.experiment
     store.ensure_experiment(
@@ -192,19 +179,17 @@ def run(
         )
     run_ids = {cell: each.run_id for cell, each in {**work.earlier, **work.reused}.items()}
     # on record from the start: the report of a run in progress says what is missing
-    store.save_plan(comparison, plan_record(plan, run_ids, options, looks))
+    store.save_plan(comparison, plan_record(plan, run_ids, options, looks, tuning))
     status: Status = "FAILED"
     try:
         if work.stacks:
             loader = open_loader(
                 plan.card, _data_settings(plan), torch.device(options.device), preparing
             )
+            parent = Parent(store, comparison, plan, options, project.runs_dir / "work")
             try:
-                for cells in work.stacks:
-                    for cell, run_id in _train_stack(
-                        project, plan, cells, loader, comparison, store, options, show
-                    ):
-                        run_ids[cell] = run_id
+                for cell, run_id in _train(plan, work.stacks, loader, parent, show):
+                    run_ids[cell] = run_id
             finally:
                 loader.close()
         status = "FINISHED"
@@ -216,93 +201,30 @@ def run(
             # another process may have recorded cells of this comparison meanwhile
             found = recorded(plan, store.finished_cells(experiment.name))
             run_ids = {**{cell: each.run_id for cell, each in found.items()}, **run_ids}
-            store.save_plan(comparison, plan_record(plan, run_ids, options, looks))
+            store.save_plan(comparison, plan_record(plan, run_ids, options, looks, tuning))
         store.finish_comparison(comparison, status)
     return comparison
 
 
-def _train_stack(
-    project: Project,
+def _train(
     plan: Plan,
-    cells: Sequence[Cell],
+    stacks: Sequence[Sequence[Cell]],
     loader: Loader,
-    comparison: str,
-    store: Store,
-    options: Options,
-    show: Callable[[Progress], None],
+    parent: Parent,
+    show: Show,
 ) -> Iterator[tuple[Cell, str]]:
-    """Trains one stack and records its cells; yields each with its run id once it is recorded."""
-    stack = open_stack(cells, loader, options.device)
-    executor = choose_executor(stack, options.executor)
-    dataset = dataset_info(plan)
-    open_runs: dict[Cell, str] = {}
-    with ending(store, open_runs):
-        for cell in cells:
-            tags = {
-                **cell_tags(cell, plan, options),
-                "harness.executor": executor,
-                "harness.stack": f"{len(cells)} cell{'s' * (len(cells) > 1)}",
-            }
-            with uninterrupted():
-                open_runs[cell] = store.start_cell(
-                    comparison, cell.name, params(plan, cell), tags, dataset
-                )
-        recorder = Recorder(store, open_runs, project.runs_dir / "work")
+    """Trains stack after stack; yields each cell with its run id once it is recorded."""
+    watched = "val/" + plan.outline.metric.partition("/")[2]
+
+    def entry(cell: Cell) -> Entry:
+        return Entry(cell.name, params(plan, cell), {})
+
+    for cells in stacks:
         variants = list(dict.fromkeys(cell.variant for cell in cells))
         label = variants[0] if len(variants) == 1 else f"{len(variants)} variants"
-        for event in train(stack, loader, executor):
-            if isinstance(event, Epoch):
-                with uninterrupted():
-                    recorder.epoch(event)
-                show(_progress(event, cells, label, executor, stack.epochs, plan))
-            else:
-                with uninterrupted():
-                    run_id = recorder.finish(event)
-                yield event.cell, run_id
-
-
-def open_stack(cells: Sequence[Cell], loader: Loader, device: str) -> Stack:
-    """The stack of these cells at its first step."""
-    config = cells[0].config
-    assert config.batch_size is not None
-    steps = loader.rows("train", cells[0].seed) // config.batch_size
-    card = loader.card
-    return Stack(cells, card.input_shape, card.outputs, steps, device)
-
-
-@contextmanager
-def ending(store: Store, open_runs: dict[Cell, str]) -> Iterator[None]:
-    """Ends the runs that are still open when training stops early."""
-    try:
-        yield
-    except BaseException as error:
-        stopped = isinstance(error, KeyboardInterrupt | Interrupted | GeneratorExit)
-        for run_id in open_runs.values():
-            store.end_run(run_id, "KILLED" if stopped else "FAILED")
-        if isinstance(error, torch.cuda.OutOfMemoryError):
-            raise ResourceError(
-                f"the GPU ran out of memory with a stack of {len(open_runs)} cells",
-                "train fewer seeds at a time: --seeds 4, then --seeds 8 adds the rest",
-            ) from error
-        raise
-
-
-def _progress(
-    event: Epoch, cells: Sequence[Cell], label: str, executor: str, epochs: int, plan: Plan
-) -> Progress:
-    metric = "val/" + plan.outline.metric.partition("/")[2]
-    values = [row[metric] for row in event.rows.values()]
-    return Progress(
-        label=label,
-        cells=len(cells),
-        executor=executor,
-        epoch=event.number,
-        epochs=epochs,
-        samples_per_second=event.samples_per_second,
-        metric=metric,
-        value=sum(values) / len(values),
-        diverged=len(cells) - len(event.rows),
-    )
+        watch = Watch(label, watched, statistics.fmean)
+        for run_id, outcome in train_stack(cells, loader, parent, entry, watch, show):
+            yield outcome.cell, run_id
 
 
 def _data_settings(plan: Plan) -> Any:

@@ -14,7 +14,7 @@ PACKAGE = REPOSITORY / "harness"
 HEAVY = ("torch", "mlflow", "optuna", "pandas", "pyarrow", "numpy", "matplotlib", "scipy")
 LAYERS = (
     ("errors",),
-    ("config", "interrupt"),
+    ("config", "interrupt", "space"),
     ("tasks",),
     ("experiment", "streams", "stats_formulas", "stats_counts"),
     ("stats", "project"),
@@ -31,6 +31,7 @@ LAYERS = (
     ("training",),
     ("identity", "plan", "study"),
     ("tracking", "recording", "ui"),
+    ("cells",),
     ("runner",),
     ("tuning", "report"),
     ("listing", "console"),
@@ -82,7 +83,7 @@ def test_imports_point_one_way(path):
             assert theirs <= mine, f"{own} imports {module}, which is above it"
 
 
-@pytest.mark.parametrize(("library", "owner"), [("mlflow", "tracking"), ("optuna", "tuning.py")])
+@pytest.mark.parametrize(("library", "owner"), [("mlflow", "tracking"), ("optuna", "tuning")])
 def test_one_place_imports(library, owner):
     users = {
         path.relative_to(PACKAGE).parts[0]

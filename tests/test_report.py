@@ -244,7 +244,8 @@ def test_the_condition_and_the_next_command_follow() -> None:
     summary = summarise(CASES["two"])
     assert summary.condition == "Holds for digits, Adam at one learning rate (0.001), 12 epochs."
     assert summary.next_step is not None
-    assert summary.next_step.command == "harness run ablation-bn --set optim.lr=0.003"
+    assert summary.next_step.question == "Is it fair?"
+    assert summary.next_step.command == "harness run ablation-bn --tune each"
 
 
 @pytest.mark.parametrize(
@@ -258,7 +259,7 @@ def test_the_condition_and_the_next_command_follow() -> None:
             "harness run ablation-bn --data digits --seeds 8",
         ),
         (
-            comparison(dataset={"name": "digits", "stand_in_for": "cifar100"}),
+            comparison(dataset={"name": "digits", "stand_in_for": "cifar100"}, factor="optim.lr"),
             "harness data get cifar100",
         ),
     ],

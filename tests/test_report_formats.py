@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from command import REPOSITORY
 from test_report import CASES, SIX, Page, comparison
+from test_report_tuning import tuned
 
 from harness.report.latex import latex
 from harness.report.render import FORMATS, render, render_many
@@ -300,6 +301,7 @@ def test_json_is_what_the_documentation_says(nasty: ComparisonData) -> None:
         )
     }  # fmt: skip
     datas.append(comparison({"none": 0.0, "bn": 0.02, "p": 0.01, "both": 0.05}, grid=grid))
+    datas.append(tuned())
     seen: set[str] = set()
     for data in datas:
         leaves = walk(json.loads(render(summarise(data), data, "json")), "", schema)

@@ -345,23 +345,23 @@ def test_a_study_and_its_trials(store: Store) -> None:
     other = store.open_study("ablation-bn", "other", "other")
     assert store.open_study("ablation-bn", "lr-warmup", "lr-warmup") == study
     for parent, number, status in ((study, 0, "FINISHED"), (study, 1, "FAILED"), (other, 2, "")):
-        name, params = f"trial {number}", {"variant": "bn", "seed": 0, "optim.lr": 0.1}
+        name, params = f"trial {number}", {"variant": "bn", "seed": 4, "optim.lr": 0.1}
         run_id = store.start_cell(parent, name, params, {"harness.trial": number}, role="trial")
         if status == "FINISHED":
             store.finish_cell(run_id, {"val/accuracy": 0.8}, {}, None)
         elif status:
             store.end_run(run_id, "FAILED")
     again = store.start_cell(
-        study, "trial 1", {"variant": "bn"}, {"harness.trial": 1}, role="trial"
+        study, "trial 1", {"variant": "bn", "seed": 4}, {"harness.trial": 1}, role="trial"
     )
     store.finish_cell(again, {"val/accuracy": 0.7}, {}, None)
     trials = store.trials(study)
     assert {n: (t.status, t.metrics) for n, t in trials.items()} == {
-        0: ("FINISHED", {"val/accuracy": 0.8}),
-        1: ("FINISHED", {"val/accuracy": 0.7}),
+        (0, 4): ("FINISHED", {"val/accuracy": 0.8}),
+        (1, 4): ("FINISHED", {"val/accuracy": 0.7}),
     }
-    assert trials[0].seed == 0
-    assert trials[1].tags["harness.study"] == "lr-warmup"
+    assert trials[0, 4].seed == 4
+    assert trials[1, 4].tags["harness.study"] == "lr-warmup"
     store.finish_comparison(study)
     assert store.comparisons()[0].key == "key-1"  # a study is not listed as a comparison
 

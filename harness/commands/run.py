@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -40,6 +40,8 @@ class Asked:
     dry_run: bool = False
     fresh: bool = False
     width: int = 80
+    tune: Literal["none", "each", "shared"] = "none"
+    trials: int = 16
 
 
 def run_experiment(
@@ -96,6 +98,13 @@ def _run(
     for note in store.notes:
         click.echo(f"  {note}")
     reap(store)
+    tuning = None
+    if asked.tune != "none":
+        from harness.commands.tuning import tune_first
+
+        plan, tuning = tune_first(project, plan, store, asked, chosen)
+        if asked.dry_run:
+            return None
     finished = store.finished_cells(experiment.name)
     work = runner.sort_out(plan, finished, asked.fresh)
     reason = "asked for a fresh start" if asked.fresh else runner.explain(plan, work, finished)
@@ -111,7 +120,7 @@ def _run(
     start = time.monotonic()
     with signals(options.command), TrainingDisplay(label_width) as display:
         comparison = runner.run(
-            project, plan, work, store, options, display.show, display.preparing, looks
+            project, plan, work, store, options, display.show, display.preparing, looks, tuning
         )
     if work.training:
         click.echo(f"  trained and recorded in {time.monotonic() - start:.1f} s")

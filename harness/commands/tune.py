@@ -1,90 +1,145 @@
-"""`harness tune`: grows a study and prints the best settings."""
+"""`harness tune`: grows a study, tries its best trials on fresh seeds, and prints what it found."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from harness.commands.opening import ingredients, open_data, reap, relative, run_options, say
 from harness.console import TrainingDisplay
 from harness.errors import ConfigError, RunsFailedError
+from harness.experiment import check_name
 from harness.interrupt import signals
+from harness.listing import field as shown
 from harness.listing import heading, write_last
 from harness.plan import make_plan, outline
 from harness.project import Project
+from harness.space import Study
+
+if TYPE_CHECKING:
+    from harness.study import StudyPlan, StudyResult
 
 
-def tune_study(
-    project: Project,
-    name: str | None,
-    *,
-    trials: int | None,
-    experiment: str | None,
-    variant: str | None,
-    settings: Mapping[str, Any],
-    data: str | None,
-    device: str,
-    width: int,
-) -> None:
-    """Grows a study to `trials` trials in all and prints the best settings."""
-    described = project.study(_study_name(project, name))
-    described = replace(
-        described,
-        experiment=experiment or described.experiment,
-        variant=variant or described.variant,
-    )
-    subject = project.experiment(described.experiment)
-    subject.variant(described.variant)
-    drawn = outline(project, subject, settings=settings, seeds=(described.seed,), data=data)
-    say(heading(replace(drawn, experiment=replace(subject, question=described.question)), width))
-    click.echo(f"  tunes     variant {described.variant} of {described.experiment}")
+@dataclass(frozen=True)
+class TuneAsked:
+    """What the command line asks of a study; what is None stays as the study says.
+
+    `changes` are fields of the `Study` itself.
+    """
+
+    trials: int | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    data: str | None = None
+    device: str = "auto"
+    fresh_seeds: int = 8
+    width: int = 80
+
+
+def tune_study(project: Project, name: str | None, asked: TuneAsked) -> None:
+    """Grows a study to its number of trials in all and prints the best settings.
+
+    Raises:
+        RunsFailedError: every trial diverged; everything is recorded and printed all the same.
+    """
+    study = project.study(_study_name(project, name))
+    study = replace(study, **{k: v for k, v in asked.changes.items() if v is not None})
+    check_name(study.name, "study")
+    subject = project.experiment(study.experiment)
+    subject.variant(study.variant)
+    drawn = outline(project, subject, settings=asked.settings, seeds=(study.seed,), data=asked.data)
+    asks = replace(drawn, experiment=replace(subject, name=study.name, question=study.question))
+    say(heading(asks, asked.width))
     card = open_data(project, drawn)
 
-    from harness import runner, tuning
+    from harness import runner
     from harness.report import study as study_report
     from harness.study import plan_study
     from harness.tracking import open_store
+    from harness.tuning.grow import run_study
+    from harness.tuning.journal import trials_done
 
-    plan = plan_study(described, make_plan(drawn, card, ingredients(card)))
-    total = trials or described.trials
-    done = tuning.trials_done(project, plan)
-    chosen = runner.choose_device(device)
+    plan = plan_study(study, make_plan(drawn, card, ingredients(card)))
+    total = asked.trials or study.trials
+    done = trials_done(project, plan)
+    chosen = runner.choose_device(asked.device)
     store = open_store(project)
+    for note in store.notes:
+        click.echo(f"  {note}")
     reap(store)
-    resuming = " (continuing)" if done else ""
-    click.echo(f"  plan      {total} trials, {done} done already{resuming}")
+    say(_plan_lines(plan, total, done, asked))
     options = run_options(project, chosen, "auto")
     start = time.monotonic()
     with signals(options.command), TrainingDisplay(14) as display:
-        result, parent = tuning.run_study(
-            project, plan, total, store, options, display.show, display.preparing
+        result, parent = run_study(
+            project,
+            plan,
+            total,
+            store,
+            options,
+            display.show,
+            display.preparing,
+            fresh=asked.fresh_seeds,
         )
     if done < total:
         click.echo(f"  trained and recorded in {time.monotonic() - start:.1f} s")
     click.echo("")
-    lines = study_report.lines(result)
+    lines = study_report.lines(result, asked.width)
     say(lines)
-    folder = project.root / "reports" / plan.name
-    for path in study_report.write_figures(result, folder):
+    folder = project.root / "reports"
+    for path in study_report.write_figures(result, folder / plan.name):
         store.log_artifact(parent, path)
-        click.echo(f"  wrote    {relative(path)}")
-    store.describe(parent, "\n".join(["```", *lines, "```"]))
-    if all(trial.diverged for trial in result.trials):
-        raise RunsFailedError(f"all {len(result.trials)} trials of {described.name} diverged")
-    write_last(project, described.name, f"{len(result.trials)} trials on {card.name}")
+    for path in study_report.write_study(result, ["html"], folder):
+        store.log_artifact(parent, path)
+        click.echo(f"  report   {relative(path)}")
+    click.echo(f"  browse   harness ui --study {study.name}")
+    store.describe(parent, "\n".join(["```", *study_report.lines(result, 100), "```"]))
+    _note_last(project, study, result)
+    if all(trial.diverged == len(trial.scores) for trial in result.trials):
+        raise RunsFailedError(
+            f"all {len(result.trials)} trials of {study.name} diverged",
+            "search lower learning rates: edit the space in the study's file",
+        )
+
+
+def _plan_lines(plan: StudyPlan, total: int, done: int, asked: TuneAsked) -> Iterator[str]:
+    study, width = plan.study, asked.width
+    yield from shown("tunes", f"variant {study.variant} of {study.experiment}", width)
+    space = ", ".join(study.space)
+    how = f"{study.sampler} over {space}"
+    if study.pruner != "none":
+        how += f"; {study.pruner} stops trials early"
+    yield from shown("search", how, width)
+    seeds = f" x {len(study.seeds)} seeds" if len(study.seeds) > 1 else ""
+    continuing = " (continuing)" if done else ""
+    yield from shown("plan", f"{total} trials{seeds}, {done} done already{continuing}", width)
+    if asked.fresh_seeds and study.cost is None:
+        text = f"the best 3 and the default on {asked.fresh_seeds} fresh seeds"
+        yield from shown("then", text, width)
+
+
+def _note_last(project: Project, study: Study, result: StudyResult) -> None:
+    """What `harness list` shows of the study."""
+    if not result.ranked:
+        return
+    count = f"{len(result.trials)} trials"
+    best = f"best {result.metric} {result.best.score:.4g} ({result.dataset})"
+    write_last(project, study.name, f"{count}, {best}")
 
 
 def _study_name(project: Project, name: str | None) -> str:
-    known = project.study_names()
     if name is not None:
         return name
-    if len(known) != 1:
+    names = project.study_names()
+    if len(names) == 1:
+        return names[0]
+    if not names:
         raise ConfigError(
-            "which study? there are " + (f"{len(known)} of them" if known else "none"),
-            f"known: {', '.join(known)}" if known else "put one in studies/",
+            f"there are no studies in {project.root / 'studies'}",
+            "write one: a file with study = Study(...) in studies/",
         )
-    return known[0]
+    raise ConfigError("which study?", f"known: {', '.join(names)}")

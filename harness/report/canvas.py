@@ -63,6 +63,14 @@ DARK = {
     "#b07300": "#e69f00",
     "#7a6f00": "#f0e442",
 }
+SHADES = ("#b9d3e6", "#86b4d6", "#4f93c4", "#2070a8", "#0b4a78")
+"""From the least to the most, in lightness: the order stays in grey and, reversed, by night."""
+HALO = "#fdfdfe"
+"""The page's own colour, around what stands on a filled ground."""
+DARK_SHADES = {
+    HALO: "#0f1318",
+    **dict(zip(SHADES, ("#24445c", "#2f638a", "#4088bb", "#6fb2e0", "#b5dcfa"))),
+}
 
 
 def marks(variants: Sequence[str], baseline: str) -> dict[str, Mark]:
@@ -92,6 +100,16 @@ def panel(figure: Figure, left: float, top: float, right: float, bottom: float) 
     axes.spines["bottom"].set_color(RULE)
     axes.tick_params(colors=MUTED, labelcolor=MUTED, labelsize=12, length=0, pad=6)
     axes.set_axisbelow(True)
+    return axes
+
+
+def overlay(figure: Figure) -> Axes:
+    """Invisible axes over the whole figure, in pixels from its top left corner."""
+    width, height = (float(side) * 72 for side in figure.get_size_inches())
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    axes.set_xlim(0, width)
+    axes.set_ylim(height, 0)
     return axes
 
 
@@ -163,9 +181,11 @@ def _finished(text: str) -> str:
     # drawn with the metrics of the font that comes with matplotlib, shown in the reader's own
     text = re.sub(r"(?:'DejaVu Sans'|&quot;DejaVu Sans&quot;|DejaVu Sans)", FONTS, text)
     text = re.sub(r'(?<= d=")[^"]+', lambda found: _rounded(found.group()), text)
+    shades = {light: dark for light, dark in DARK_SHADES.items() if light in text}
+    swapped = DARK | shades
     rules = "".join(
         f'[style*="{what}: {light}"]{{{what}:{dark} !important}}'
-        for light, dark in DARK.items()
+        for light, dark in swapped.items()
         for what in ("fill", "stroke")
     )
     style = f"<style>@media screen and (prefers-color-scheme:dark){{{rules}}}</style>"

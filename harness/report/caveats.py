@@ -203,13 +203,28 @@ def unequal_tuning(summary: Summary) -> Iterator[str]:
         return
     names = [each.name for each in summary.variants]
     budget = {name: summary.tuning.budget.get(name, 0) for name in names}
-    if len(set(budget.values())) > 1:
+    if summary.tuning.mode == "shared":
+        yield (
+            f"the settings were tuned for {summary.baseline} alone and applied to every variant: "
+            f"they may suit {summary.baseline} better than another"
+        )
+    elif len(set(budget.values())) > 1:
         spent = listed(f"{name} {plural(trials, 'trial')}" for name, trials in budget.items())
         yield f"the variants were not tuned with the same effort: {spent}"
     if summary.tuning.edges:
         yield (
             "the best value found lies at the edge of the search space for "
             f"{listed(summary.tuning.edges)}: a wider search may find a better one"
+        )
+
+
+def tuned_on_the_same_seeds(summary: Summary) -> Iterator[str]:
+    """A seed chose the settings and counts in the result as well."""
+    both = sorted({*summary.seeds} & {*summary.tuning.seeds}) if summary.tuning else []
+    if both:
+        yield (
+            f"seed{'s' * (len(both) > 1)} {listed(map(str, both))} took part in the tuning and in "
+            "the comparison: what was chosen by a seed is flattered by it"
         )
 
 
@@ -227,10 +242,12 @@ def confounded(summary: Summary) -> Iterator[str]:
     """A variant changes more than the factor."""
     factors = summary.factor.split(" x ")
     for variant in summary.variants:
+        tuned = summary.tuning.chosen.get(variant.name, {}) if summary.tuning else {}
         outside = [
             key
             for key in variant.changes
-            if not any(key == each or key.startswith(f"{each}.") for each in factors)
+            if key not in tuned
+            and not any(key == each or key.startswith(f"{each}.") for each in factors)
         ]
         if outside and summary.factor:
             yield f"{variant.name} changes {listed(outside)} as well as {summary.factor}"
@@ -295,6 +312,7 @@ RULES: tuple[Callable[[Summary], Iterator[str]], ...] = (
     mixed_machines,
     confounded,
     unequal_tuning,
+    tuned_on_the_same_seeds,
     not_tuned,
     sizes,
     training_time,
@@ -303,7 +321,9 @@ RULES: tuple[Callable[[Summary], Iterator[str]], ...] = (
 )
 
 
-OPENERS = frozenset({"partial", "measured", "the", "all", "no", "one", "deviation", "decided"})
+OPENERS = frozenset(
+    {"partial", "measured", "the", "all", "no", "one", "deviation", "decided", "seed", "seeds"}
+)
 """Words a rule begins with; any other first word is a variant's name and stays as it is typed."""
 
 

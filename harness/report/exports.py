@@ -16,6 +16,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from harness.report.overview import Item
+from harness.report.tuned import tuning_record
 from harness.report.wording import clean
 
 if TYPE_CHECKING:
@@ -31,12 +32,12 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 def as_json(summary: Summary, data: ComparisonData) -> bytes:
     """The numbers of one comparison as an object."""
-    return _dump(content(summary, data))
+    return dump(content(summary, data))
 
 
 def as_json_list(items: Sequence[Item]) -> bytes:
     """The numbers of several comparisons as an array of the same objects."""
-    return _dump([content(*item) for item in items])
+    return dump([content(*item) for item in items])
 
 
 def content(summary: Summary, data: ComparisonData) -> dict[str, Any]:
@@ -77,11 +78,11 @@ def content(summary: Summary, data: ComparisonData) -> dict[str, Any]:
             }
             for each in summary.variants
         ],
-        "contrasts": [_contrast(each) for each in summary.contrasts],
+        "contrasts": [contrast_record(each) for each in summary.contrasts],
         "divergence": [asdict(each) for each in summary.divergence],
         "looks": summary.looks and asdict(summary.looks),
         "test_reads": summary.test_reads and asdict(summary.test_reads),
-        "tuning": summary.tuning and asdict(summary.tuning),
+        "tuning": summary.tuning and tuning_record(summary, summary.tuning),
         "deviations": list(summary.deviations),
         "caveats": list(summary.caveats),
         "reproduce": {
@@ -103,19 +104,19 @@ def as_csv(items: Sequence[Item]) -> bytes:
     out = io.StringIO()
     writer = csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
     head = ["experiment", "dataset", "variant", "seed", "status", "diverged_step"]
-    writer.writerow([_cell(name) for name in (*head, *metrics, "run_id", "fingerprint")])
+    writer.writerow([safe_cell(name) for name in (*head, *metrics, "run_id", "fingerprint")])
     for summary, data in items:
         for cell in sorted(data.cells, key=lambda cell: (cell.variant, cell.seed)):
             words = (summary.experiment, summary.dataset.name, cell.variant)
             writer.writerow(
                 [
-                    *(_cell(word) for word in words),
+                    *(safe_cell(word) for word in words),
                     cell.seed,
-                    _cell(cell.status),
+                    safe_cell(cell.status),
                     "" if cell.diverged_step is None else cell.diverged_step,
-                    *(_plain(cell.metrics.get(name)) for name in metrics),
-                    _cell(cell.run_id),
-                    _cell(cell.fingerprint),
+                    *(plain_number(cell.metrics.get(name)) for name in metrics),
+                    safe_cell(cell.run_id),
+                    safe_cell(cell.fingerprint),
                 ]
             )
     return out.getvalue().encode()
@@ -211,7 +212,8 @@ def _metrics(items: Sequence[Item]) -> list[str]:
     return sorted(found | {summary.metric for summary, _ in items})
 
 
-def _contrast(contrast: Contrast) -> dict[str, Any]:
+def contrast_record(contrast: Contrast) -> dict[str, Any]:
+    """A contrast as the JSON has it."""
     needed = contrast.seeds_needed
     return {
         "variant": contrast.variant,
@@ -235,7 +237,8 @@ def _contrast(contrast: Contrast) -> dict[str, Any]:
     }
 
 
-def _dump(value: Any) -> bytes:
+def dump(value: Any) -> bytes:
+    """`value` as strict JSON; a number that JSON does not have becomes null."""
     text = json.dumps(_strict(value), indent=2, ensure_ascii=True, allow_nan=False)
     return f"{text}\n".encode()
 
@@ -251,7 +254,8 @@ def _strict(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, str)) else str(value)
 
 
-def _plain(value: float | None) -> str:
+def plain_number(value: float | None) -> str:
+    """A number at full precision, "" for none."""
     return "" if value is None or not math.isfinite(value) else repr(float(value))
 
 
@@ -260,7 +264,8 @@ def _text(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _cell(text: str) -> str:
+def safe_cell(text: str) -> str:
+    """`text` on one line that a spreadsheet does not run."""
     # the quote goes in front of the original's first character, so look before cleaning
     return (
         f"'{clean(text)}"

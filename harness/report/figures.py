@@ -66,7 +66,7 @@ def forest(summary: Summary, narrow: bool = False) -> bytes:
         axes.fill_between([-delta, delta], low, high, color=BAND, lw=0, zorder=0)
         axes.plot([0, 0], [low, high], color=MUTED, lw=1.2, zorder=1, solid_capstyle="butt")
     for row, contrast in enumerate(shown):
-        _forest_row(axes, contrast, -row, looks[contrast.variant], unit.factor, 12 / step)
+        forest_row(axes, contrast, -row, looks[contrast.variant], unit.factor, 12 / step)
         text = short_size(summary, contrast)
         beside = axes.get_yaxis_transform()
         if narrow:
@@ -151,9 +151,10 @@ def lifted(values: Mapping[int, float], near: float) -> dict[int, float]:
     return lifts
 
 
-def _forest_row(
+def forest_row(
     axes: Axes, contrast: Contrast, y: float, look: Mark, factor: float, unit: float
 ) -> None:
+    """A contrast at `y`: interval, a tick per seed, the mean; `unit` is 12 pixels in rows."""
     low, high = (end * factor for end in contrast.ci)
     if math.isfinite(low):
         axes.plot([low, high], [y, y], color=look.color, lw=6, alpha=0.42, solid_capstyle="butt")

@@ -127,7 +127,9 @@ def condition(summary: Summary) -> str:
     shared = summary.shared_config()
     held = [summary.dataset.name]
     optimizer = OPTIMIZERS.get(shared.get("optim", ""), shared.get("optim"))
-    if optimizer and "optim.lr" in shared:
+    if summary.tuning:
+        held.append(", ".join([*([optimizer] if optimizer else []), summary.tuning.words]))
+    elif optimizer and "optim.lr" in shared:
         held.append(f"{optimizer} at one learning rate ({shared['optim.lr']:g})")
     elif all("optim.lr" in each.config for each in summary.variants):
         held.append("each variant at its own learning rate")
@@ -156,11 +158,10 @@ def next_step(summary: Summary) -> tuple[str, str] | None:
         return f"The next declared look is at {later[0]} seeds:", wanted
     if open_contrasts and (seeds := _more_seeds(summary, open_contrasts)):
         return "More seeds may settle it:", _with_seeds(summary.reproduce.command, seeds)
+    if _tunable(summary):
+        return "Is it fair?", f"{summary.reproduce.command} --tune each"
     if summary.dataset.stand_in_for:
         return "On the real data:", f"harness data get {summary.dataset.stand_in_for}"
-    if rate:
-        command = f"{summary.reproduce.command} --set optim.lr={3 * rate:g}"
-        return "Does it hold at another learning rate?", command
     return None
 
 
@@ -310,12 +311,23 @@ def smallest_text(summary: Summary, effect: float | None = None) -> str:
     return f"{amount} {words}" if words else amount
 
 
+def _tunable(summary: Summary) -> bool:
+    """Whether one learning rate for all may decide the answer, and nothing says it does not."""
+    typed = summary.reproduce.command
+    has_rate = any("optim.lr" in each.config for each in summary.variants)
+    about_it = any(each.startswith("optim.lr") for each in summary.factor.split(" x "))
+    decided_by_hand = "--tune" in typed or "optim.lr" in typed
+    return bool(has_rate and not about_it and not summary.tuning and not decided_by_hand)
+
+
 def _untried_rate(summary: Summary) -> float | None:
     """The one learning rate of all variants, where another could still be typed."""
     rate = summary.shared_config().get("optim.lr")
     set_already = "optim.lr" in summary.reproduce.command
     return (
-        None if rate is None or set_already or summary.factor.startswith("optim") else float(rate)
+        None
+        if rate is None or set_already or summary.tuning or summary.factor.startswith("optim")
+        else float(rate)
     )
 
 

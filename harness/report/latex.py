@@ -17,6 +17,7 @@ from harness.report.headline import claim_words, smallest_text
 from harness.report.notices import divergence_text, forecast_text, look_text, partial_text
 from harness.report.overview import Item, overview, title
 from harness.report.tables import Table, results_table
+from harness.report.tuned import fairness, tuning_table
 from harness.report.wording import clean
 
 if TYPE_CHECKING:
@@ -94,6 +95,9 @@ def _body(summary: Summary, data: ComparisonData) -> str:
         parts.append(rf"\textbf{{Partial: {latex(partial_text(summary))}.}}")
     parts.append(rf"\textbf{{{latex(summary.headline)}}} {latex(summary.condition)}")
     parts += [latex(line) for line in (divergence_text(summary), look_text(summary)) if line]
+    if summary.tuning:
+        parts += [latex(each) for each in fairness(summary, summary.tuning)]
+        parts.append(_table(tuning_table(summary, summary.tuning)))
     if summary.caveats:
         points = "\n".join(rf"  \item {latex(each)}" for each in summary.caveats)
         parts.append(f"Caveats:\n\\begin{{itemize}}\n{points}\n\\end{{itemize}}")

@@ -21,6 +21,7 @@ from harness.report.tables import (
     runs_table,
     value_table,
 )
+from harness.report.tuned import fairness, tuning_table
 from harness.report.wording import clean
 
 if TYPE_CHECKING:
@@ -62,37 +63,43 @@ def _parts(summary: Summary, data: ComparisonData, level: str) -> list[str]:
     if summary.partial:
         parts.append(f"**Partial: {partial_text(summary)}.**")
     if summary.claim:
-        parts.append(_table(claim_table(summary, summary.claim)))
+        parts.append(markdown_table(claim_table(summary, summary.claim)))
     parts += [f"**{markdown(summary.headline)}**", markdown(summary.condition)]
     parts += [markdown(line) for line in (look_text(summary),) if line]
     if summary.next_step:
-        parts.append(f"{markdown(summary.next_step.question)} {_code(summary.next_step.command)}")
-    parts += [f"{level} Results", _table(results_table(summary))]
+        parts.append(f"{markdown(summary.next_step.question)} {code(summary.next_step.command)}")
+    parts += [f"{level} Results", markdown_table(results_table(summary))]
     parts += [markdown(line) for line in (divergence_text(summary),) if line]
-    parts += [f"{level} Differences", _table(difference_table(summary))]
-    parts += [f"{level} Every seed", _table(value_table(summary))]
+    parts += [f"{level} Differences", markdown_table(difference_table(summary))]
+    parts += [f"{level} Every seed", markdown_table(value_table(summary))]
+    if summary.tuning:
+        said = map(markdown, fairness(summary, summary.tuning))
+        parts += [f"{level} Was it fair?", *said]
+        parts.append(markdown_table(tuning_table(summary, summary.tuning)))
     parts += [f"{level} Method", *map(markdown, method(summary)), f"{level} Caveats"]
     parts.append("\n".join(f"- {markdown(each)}" for each in summary.caveats) or "None.")
-    listed = [("Command", _code(summary.reproduce.command))] + [
-        (name, _code(value) if is_id else markdown(value))
+    listed = [("Command", code(summary.reproduce.command))] + [
+        (name, code(value) if is_id else markdown(value))
         for name, value, is_id in facts(summary, data)
     ]
     parts += [f"{level} Reproduce", "\n".join(f"- {name}: {value}" for name, value in listed)]
-    return [*parts, _table(runs_table(summary))]
+    return [*parts, markdown_table(runs_table(summary))]
 
 
 def _joined(parts: Sequence[str]) -> bytes:
     return ("\n\n".join(parts) + "\n").encode()
 
 
-def _code(text: str) -> str:
+def code(text: str) -> str:
+    """`text` as code, whatever backticks it has."""
     bare = clean(text)
     longest = max((len(run) for run in re.findall("`+", bare)), default=0)
     fence = "`" * (longest + 1)
     return f"{fence} {bare} {fence}" if longest else f"{fence}{bare}{fence}"
 
 
-def _table(table: Table) -> str:
+def markdown_table(table: Table) -> str:
+    """A table with every cell as literal text."""
     aligned = [":--" if place in table.text else "--:" for place in range(len(table.columns))]
     lines = [table.columns, aligned, *table.rows]
     return "\n".join(

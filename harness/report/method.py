@@ -7,6 +7,7 @@ import statistics
 from typing import TYPE_CHECKING
 
 from harness.report.headline import level_text, needed_text, smallest_text
+from harness.report.tuned import tuning_text
 from harness.report.wording import (
     clean,
     decimals,
@@ -67,9 +68,13 @@ def facts(summary: Summary, data: ComparisonData) -> list[tuple[str, str, bool]]
         ("Versions", ", ".join(f"{name} {value}" for name, value in made.versions.items()), False),
         ("Claim SHA-256", summary.claim.sha256 if summary.claim else "", True),
         ("Comparison", data.run_id, True),
+        *(
+            (f"Tuning study, {name}", run_id, True)
+            for name, run_id in (summary.tuning.study_run_ids if summary.tuning else {}).items()
+        ),
         ("Started", data.started_at, False),
     ]
-    return [(name, clean(value), is_id) for name, value, is_id in found if value]
+    return [(clean(name), clean(value), is_id) for name, value, is_id in found if value]
 
 
 def _design(summary: Summary) -> str:
@@ -209,11 +214,7 @@ def _fixed(summary: Summary) -> str:
     ]
     tuned = "Nothing was tuned for any variant."
     if summary.tuning:
-        spent = listed(
-            f"{each.name} {plural(summary.tuning.budget.get(each.name, 0), 'trial')}"
-            for each in summary.variants
-        )
-        tuned = f"Tuned on validation data: {spent}."
+        tuned = tuning_text(summary, summary.tuning)
     return f"Held fixed for all variants: {', '.join(held)}. {tuned}" if held else tuned
 
 

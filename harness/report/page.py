@@ -7,12 +7,10 @@ forbids scripts and requests even so.
 
 from __future__ import annotations
 
-import base64
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.report.figures import FIGURES
@@ -25,23 +23,26 @@ from harness.report.headline import (
     smallest_text,
 )
 from harness.report.learning import POINTS_IN_ALL, learning
+from harness.report.markup import Plate, data_uri, fill
 from harness.report.method import facts, method
 from harness.report.notices import divergence_text, forecast_text, look_text, partial_text
 from harness.report.overview import Item, overview, title
 from harness.report.tables import (
-    Table,
     curve_tables,
     difference_table,
     results_table,
     runs_table,
     value_table,
 )
-from harness.report.wording import SYMBOLS, clean, listed, metric_title, number, scale
+from harness.report.tuned_figures import TUNING_FIGURES
+from harness.report.tuned_page import fairness_section
+from harness.report.wording import clean, listed, metric_title, number, scale
 
 if TYPE_CHECKING:
     from harness.report.summary import Summary
     from harness.tracking import ComparisonData
 
+TEMPLATE = "report.html.j2"
 LIMIT_BYTES = 1_900_000
 """A page of several experiments gives up detail until it is smaller than this."""
 
@@ -59,26 +60,10 @@ class Detail:
     curves: bool = True
 
 
-@dataclass(frozen=True)
-class Plate:
-    """A figure with the words and numbers that belong to it; `wide` and `narrow` are data URIs.
-
-    `narrow` is "" where a page does without.
-    """
-
-    title: str
-    lead: str
-    wide: str
-    narrow: str
-    alt: str
-    caption: str
-    tables: tuple[Table, ...]
-
-
 def html(summary: Summary, data: ComparisonData) -> bytes:
     """The report as a self-contained HTML page."""
     view = _view(summary, data, Detail(POINTS_IN_ALL), {})
-    return _page({"title": view["title"], "reports": [view], "contents": []})
+    return fill(TEMPLATE, title=view["title"], reports=[view], contents=[])
 
 
 def html_list(items: Sequence[Item]) -> bytes:
@@ -98,23 +83,10 @@ def html_list(items: Sequence[Item]) -> bytes:
             _view(summary, data, detail, known) | {"anchor": line.anchor}
             for line, (summary, data), known in zip(lines, items, drawn)
         ]
-        page = _page(whole | {"reports": views})
+        page = fill(TEMPLATE, **whole, reports=views)
         if len(page) <= LIMIT_BYTES:
             break
     return page
-
-
-def _page(view: Mapping[str, Any]) -> bytes:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        # select_autoescape would leave a .j2 template unescaped
-        autoescape=True,
-        undefined=StrictUndefined,
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-    )
-    template = environment.get_template("report.html.j2")
-    return template.render(symbols=SYMBOLS, **view).encode()
 
 
 def _view(summary: Summary, data: ComparisonData, detail: Detail, drawn: Drawn) -> dict[str, Any]:
@@ -130,6 +102,7 @@ def _view(summary: Summary, data: ComparisonData, detail: Detail, drawn: Drawn) 
         "card": _card(summary),
         "next_step": summary.next_step,
         "figures": _plates(summary, detail, drawn),
+        "fairness": fairness_section(summary, lambda each: _pictures(each, summary, detail, drawn)),
         "results": results_table(summary),
         "divergence": clean(divergence_text(summary)),
         "notes": _notes(summary),
@@ -137,7 +110,7 @@ def _view(summary: Summary, data: ComparisonData, detail: Detail, drawn: Drawn) 
         "caveats": summary.caveats,
         "command": clean(summary.reproduce.command),
         "facts": facts(summary, data),
-        "runs": runs_table(summary),
+        "runs": [runs_table(summary)],
     }
 
 
@@ -251,19 +224,15 @@ def _learning(summary: Summary, detail: Detail, drawn: Drawn) -> Plate:
 def _pictures(name: str, summary: Summary, detail: Detail, drawn: Drawn) -> dict[str, str]:
     """The figure as data URIs; `drawn` keeps them for a page that is made again with less."""
     thinned = name == "learning"
-    draw = partial(learning, points=detail.points) if thinned else FIGURES[name]
+    draw = partial(learning, points=detail.points) if thinned else (FIGURES | TUNING_FIGURES)[name]
 
     def picture(narrow: bool) -> str:
         key = (name, narrow, detail.points if thinned else 0)
         if key not in drawn:
-            drawn[key] = _uri(draw(summary, narrow))
+            drawn[key] = data_uri(draw(summary, narrow))
         return drawn[key]
 
     return {"wide": picture(False), "narrow": picture(True) if detail.narrow else ""}
-
-
-def _uri(svg: bytes) -> str:
-    return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
 
 
 def _notes(summary: Summary) -> list[str]:

@@ -7,20 +7,19 @@ one.
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import ConfigError, ResourceError, did_you_mean
+from harness.errors import ConfigError, did_you_mean
 from harness.report.exports import as_csv, as_json, as_json_list, as_parquet
 from harness.report.latex import as_latex, as_latex_list
 from harness.report.markdown import as_markdown, as_markdown_list
 from harness.report.overview import Item, file_name
 from harness.report.page import html, html_list
 from harness.report.wording import clean
+from harness.report.writing import put_all
 
 if TYPE_CHECKING:
     from harness.report.summary import Summary
@@ -64,7 +63,7 @@ def write(
     """
     contents = {fmt: render(summary, data, fmt) for fmt in dict.fromkeys(formats)}
     stem = f"{file_name(summary.experiment)}-{file_name(summary.dataset.name)}"
-    return _write(contents, output_dir, stem)
+    return put_all({output_dir / f"{stem}.{fmt}": each for fmt, each in contents.items()})
 
 
 def write_many(
@@ -77,7 +76,8 @@ def write_many(
         ResourceError: the folder cannot be written.
     """
     contents = {fmt: render_many(items, fmt) for fmt in dict.fromkeys(formats)}
-    return _write(contents, output_dir, file_name(stem))
+    name = file_name(stem)
+    return put_all({output_dir / f"{name}.{fmt}": each for fmt, each in contents.items()})
 
 
 def _format(fmt: str) -> Format:
@@ -87,35 +87,6 @@ def _format(fmt: str) -> Format:
             f"valid: {', '.join(FORMATS)}",
         )
     return FORMATS[fmt]
-
-
-def _write(contents: Mapping[str, bytes], output_dir: Path, stem: str) -> list[Path]:
-    paths = []
-    for fmt, content in contents.items():
-        path = output_dir / f"{stem}.{fmt}"
-        try:
-            _replace(path, content)
-        except OSError as error:
-            raise ResourceError(
-                f"the report cannot be written to {path}", f"{error.strerror or error}"
-            ) from error
-        paths.append(path)
-    return paths
-
-
-def _replace(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)  # mkstemp's 0600 would hide a shared report
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 FORMATS: dict[str, Format] = {

@@ -7,11 +7,13 @@ names, by the rule of `stats_claims`; an interval that does not exist decides no
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness.stats_claims import Answer, Direction, Ruling, judge_contrast
+from harness.study import StudyResult
 
 if TYPE_CHECKING:
     from harness.stats import Contrast, SeedsNeeded
@@ -63,11 +65,57 @@ class TestReads:
 
 
 @dataclass(frozen=True)
+class Regret:
+    """What a variant loses at the baseline's tuned learning rate, all else at its own best.
+
+    `value` is in units of the tuning metric, over the tuning seeds of which `diverged` diverged.
+    """
+
+    rate: float
+    value: float
+    diverged: int
+
+
+@dataclass(frozen=True)
 class Tuning:
-    """Trials spent on each variant, and the settings whose best value is at a range's end."""
+    """How the variants were tuned before the comparison.
+
+    Attributes:
+        budget: variant -> trials spent on it.
+        edges: `variant: setting` whose best value is at an end of its range.
+        mode: "each" by itself; "shared": the baseline alone, its settings applied to all.
+        seeds: the tuning seeds.
+        chosen: variant -> the settings it got.
+        regret: variant -> what it loses at the baseline's rate; {} where that was not measured.
+        studies: variant -> its study, the baseline's alone where tuning was shared.
+    """
 
     budget: Mapping[str, int]
     edges: tuple[str, ...]
+    mode: str = "each"
+    seeds: tuple[int, ...] = ()
+    sampler: str = ""
+    metric: str = ""
+    goal: str = "max"
+    chosen: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    regret: Mapping[str, Regret] = field(default_factory=dict)
+    studies: Mapping[str, StudyResult] = field(default_factory=dict)
+    study_run_ids: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def trials(self) -> tuple[int, ...]:
+        """The different numbers of trials, the smallest first."""
+        return tuple(sorted(set(self.budget.values())))
+
+    @property
+    def words(self) -> str:
+        """`each variant at its own best of 16 trials`: which contrast the comparison shows."""
+        ends = dict.fromkeys(self.trials[:1] + self.trials[-1:])
+        many = "" if self.trials[-1:] == (1,) else "s"
+        of = f" of {' to '.join(map(str, ends))} trial{many}" if ends else ""
+        if self.mode == "shared":
+            return f"every variant at the baseline's best{of}"
+        return f"each variant at its own best{of}"
 
 
 def claim_of(plan: Mapping[str, Any], contrasts: Sequence[Contrast]) -> Claim | None:
@@ -118,9 +166,31 @@ def test_reads_of(plan: Mapping[str, Any]) -> TestReads | None:
 
 
 def tuning_of(plan: Mapping[str, Any]) -> Tuning | None:
-    """What the plan says of tuning."""
+    """What the plan says of tuning; None where the settings are shared and untuned."""
     tuned = plan.get("tuning")
-    if not tuned:
+    if not tuned or tuned.get("mode") == "none":
         return None
-    budget = {str(name): int(trials) for name, trials in (tuned.get("budget") or {}).items()}
-    return Tuning(budget, tuple(str(each) for each in tuned.get("edges") or ()))
+    return Tuning(
+        budget={str(name): int(trials) for name, trials in (tuned.get("budget") or {}).items()},
+        edges=tuple(str(each) for each in tuned.get("edges") or ()),
+        mode=tuned.get("mode") or "each",
+        seeds=tuple(int(seed) for seed in tuned.get("seeds") or ()),
+        sampler=tuned.get("sampler") or "",
+        metric=tuned.get("metric") or "",
+        goal=tuned.get("goal") or "max",
+        chosen={name: dict(values) for name, values in (tuned.get("chosen") or {}).items()},
+        regret={
+            name: Regret(float(lost["rate"]), _number(lost["value"]), int(lost["diverged"]))
+            for name, lost in (tuned.get("regret") or {}).items()
+            if lost
+        },
+        studies={
+            name: StudyResult.from_json(record)
+            for name, record in (tuned.get("studies") or {}).items()
+        },
+        study_run_ids=dict(tuned.get("study_run_ids") or {}),
+    )
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)

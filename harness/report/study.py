@@ -1,157 +1,235 @@
-"""What a study found: lines for the terminal, and two pictures.
+"""The report of a study: lines for the terminal, figures, and files.
 
-In: a `StudyResult`. Out: the best settings as `--set` arguments, how they compare with the default
-within the study, and SVG figures of the search and of which settings mattered.
+What comes in: a `StudyResult`, plain values that need no store. What goes out: what the search
+found, whether it beats the default on seeds that no trial has seen, and how to train with it. A
+format is a function and a line in `FORMATS`. Numbers in a sentence are rounded, those of a command
+are not: it has to train what the trial trained.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from harness.report.canvas import (
-    INK,
-    MARKS,
-    MUTED,
-    RULE,
-    fit_x,
-    panel,
-    sheet,
-    svg,
-    with_unit,
-    write,
-    x_title,
+from harness.errors import ConfigError, did_you_mean
+from harness.report.overview import file_name
+from harness.report.study_export import as_csv, as_json, as_markdown
+from harness.report.study_figures import FIGURES
+from harness.report.study_found import (
+    arguments,
+    command,
+    contrasts,
+    cost_text,
+    cost_title,
+    default_trial,
+    edge_text,
+    importance_note,
+    judged,
+    nothing,
+    pruning_text,
+    score_text,
+    seeds_text,
+    sentence,
+    settings_text,
+    winner,
 )
-from harness.report.wording import number, plural, scale
+from harness.report.study_page import study_html
+from harness.report.terminal import wrapped
+from harness.report.wording import clean, number, plural, scale
+from harness.report.writing import put_all
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from harness.study import StudyResult
 
-    from harness.study import StudyResult, Trial
-
-BEST = MARKS[0].color
-
-
-def lines(result: StudyResult) -> list[str]:
-    """The best trial, the default beside it, and what the number is worth."""
-    return list(_lines(result))
+INDENT = 11
+"""Where the words begin that say what the head of a line names."""
 
 
-def _lines(result: StudyResult) -> Iterator[str]:
-    drawn, best = result.plan, result.best
-    study = drawn.study
-    if len([trial for trial in result.trials if trial.diverged]) == len(result.trials):
-        yield f"  every one of the {len(result.trials)} trials diverged: nothing to choose from"
-        yield "  search lower learning rates: edit the space in the study's file"
-        return
-    settings = _arguments(best.values)
-    yield f"  best     trial {best.number}   {drawn.metric} {_score(drawn.metric, best)}"
-    yield f"           {settings}"
-    default = next((t for t in result.trials if _is_default(result, t)), None)
+def lines(result: StudyResult, width: int = 80) -> list[str]:
+    """The best trial or the front, how it compares with the default, and what to type next.
+
+    Lines fit `width`; a command goes on after a backslash, so that it can be pasted as it is.
+    """
+    if why := nothing(result):
+        return [*wrapped(why, width), *_no_choice(result, width)]
+    found = [*_front(result, width)] if result.cost else [*_best(result, width)]
+    return [*found, *_outcome(result, width), *_search(result, width), *_advice(result, width)]
+
+
+def _no_choice(result: StudyResult, width: int) -> list[str]:
+    if not result.trials:
+        return []
+    if not result.complete and any(not trial.diverged for trial in result.trials):
+        return wrapped("search on with more trials, or without the pruner", width)
+    return wrapped("search lower learning rates: edit the space in the study's file", width)
+
+
+def _best(result: StudyResult, width: int) -> Iterator[str]:
+    best, default = result.best, default_trial(result)
+    over = f" (mean of {len(result.seeds)} tuning seeds)" if len(result.seeds) > 1 else ""
+    score = score_text(result.metric, best.score)
+    yield from _named("best", f"trial {best.number}   {result.metric} {score}{over}", width)
+    yield from _named("", settings_text(best.values), width)
     if default is not None and default is not best:
-        unit = scale(drawn.metric)
+        unit = scale(result.metric)
         gain = number((best.score - default.score) * unit.factor, 2, signed=True, minus="-")
-        yield (
-            f"  default  trial {default.number}   {drawn.metric} {_score(drawn.metric, default)}"
-            f"   (best - default {gain} {unit.difference_unit})".rstrip()
+        more = f"   (best - default {gain} {unit.difference_unit})".replace(" )", ")")
+        score = score_text(result.metric, default.score)
+        text = f"trial {default.number}   {result.metric} {score}{more}"
+        yield from _named("default", text, width)
+
+
+def _front(result: StudyResult, width: int) -> Iterator[str]:
+    """The trials that no other beats in both, as a table."""
+    title = cost_title(result.cost or "")
+    yield from wrapped(
+        f"{plural(len(result.front), 'trial')} that no other beats in both {result.metric} and "
+        f"{title}",
+        width,
+    )
+    rows = [("trial", result.metric, title, "settings")] + [
+        (
+            str(trial.number),
+            score_text(result.metric, trial.score),
+            cost_text(trial.cost),
+            settings_text(trial.values),
         )
-    diverged = sum(trial.diverged for trial in result.trials)
+        for trial in result.front
+    ]
+    wide = [max(len(row[column]) for row in rows) for column in range(3)]
+    for row in rows:
+        cells = [cell.rjust(size) for cell, size in zip(row, wide)]
+        yield from _hanging("  " + "  ".join(cells), row[3], width)
+
+
+def _search(result: StudyResult, width: int) -> Iterator[str]:
+    """What is to be known of the search itself."""
+    diverged = sum(trial.diverged > 0 for trial in result.trials)
     if diverged:
-        yield f"  {diverged} of {len(result.trials)} trials diverged and count at chance"
-    if result.importances:
-        shares = ", ".join(f"{key} {share:.2f}" for key, share in result.importances.items())
-        yield f"  matters  {shares}"
-        yield "           (importance by PED-ANOVA: what sets the good trials apart)"
-    yield f"  The best of {len(result.trials)} on one seed's validation rows flatters itself."
-    yield f"  It was tuned for {study.variant}: other variants deserve a study of their own."
-    yield "  On fresh seeds:"
-    yield f"    harness run {study.experiment} {_fresh_run(result)}"
+        where = " on a seed or more" if len(result.seeds) > 1 else ""
+        yield from wrapped(
+            f"{diverged} of {len(result.trials)} trials diverged{where} and count at chance", width
+        )
+    if text := pruning_text(result):
+        yield from wrapped(text, width)
+    for evaluator, shares in result.importances.items():
+        said = ", ".join(f"{key} {share:.2f}" for key, share in shares.items())
+        note = importance_note(evaluator)
+        yield from _named("matters", said, width)
+        yield from _named("", f"(importance by {evaluator}{note and f': {note}'})", width)
+    if text := edge_text(result):
+        yield from _named("edge", text, width)
 
 
-def _fresh_run(result: StudyResult) -> str:
-    """Arguments that train with the best settings, all else as in the study, on other seeds."""
-    drawn = result.plan.plan.outline
-    settings = {**drawn.settings, **result.best.values}
-    seeds = [seed for seed in range(9) if seed != result.plan.study.seed][:8]
-    stated = drawn.experiment.base.data.name
-    data = "" if drawn.stand_in_for or drawn.entry.name == stated else f"--data {drawn.entry.name} "
-    return f"{data}--seeds {','.join(map(str, seeds))} {_arguments(settings)}"
+def _outcome(result: StudyResult, width: int) -> Iterator[str]:
+    """The contrast with the default on fresh seeds, then those of the other candidates."""
+    if said := sentence(result):
+        yield from wrapped(said, width)
+    first = winner(result)
+    every = contrasts(result)
+    for each in every:
+        if each is not first and each != first:
+            yield from _hanging("   ", judged(result, each, each.variant), width)
+    if len(every) > 1:
+        yield from wrapped(f"Verdicts are adjusted for {len(every)} contrasts (Holm).", width)
 
 
-def _arguments(settings: Mapping[str, Any]) -> str:
-    return " ".join(f"--set {key}={_value(value)}" for key, value in settings.items())
+def _advice(result: StudyResult, width: int) -> Iterator[str]:
+    chosen = result.front[-1] if result.cost and result.front else result.best
+    others = f"It was tuned for {result.variant}: other variants deserve a study of their own."
+    if result.evaluation is not None:
+        yield from wrapped(f"{others} The settings:", width)
+        yield from pasted(arguments(chosen.values), width)
+        return
+    yield from wrapped(
+        f"The best of {len(result.trials)} on {seeds_text(result)} validation rows flatters "
+        "itself.",
+        width,
+    )
+    yield from wrapped(others, width)
+    which = f" (trial {chosen.number} of the front)" if result.cost else ""
+    yield from wrapped(f"On fresh seeds{which}:", width)
+    yield from pasted(command(result, chosen), width)
+
+
+def pasted(words: Sequence[str], width: int) -> list[str]:
+    """A command over as many lines as it takes, each but the last ending in a backslash."""
+    made: list[str] = []
+    for pair in _units(words):
+        if made and len(made[-1]) + len(pair) + 3 <= max(width, 20):
+            made[-1] += f" {pair}"
+        else:
+            made.append(f"{'      ' if made else '    '}{pair}")
+    return [f"{line} \\" for line in made[:-1]] + made[-1:]
+
+
+def _units(words: Sequence[str]) -> Iterator[str]:
+    """The words of a command, an option together with its value."""
+    kept = ""
+    for word in map(clean, words):
+        if kept:
+            yield f"{kept} {word}"
+            kept = ""
+        elif word.startswith("--"):
+            kept = word
+        else:
+            yield word
+    if kept:
+        yield kept
+
+
+def _named(name: str, text: str, width: int) -> list[str]:
+    return _hanging(f"  {name}".ljust(INDENT - 2), text, width)
+
+
+def _hanging(head: str, text: str, width: int) -> list[str]:
+    """`text` beside `head`, in lines of its own under it; below where there is little room."""
+    room = width - len(head) - 2
+    if room < 24:
+        return (
+            [*wrapped(head, width), *wrapped(text, width)] if head.strip() else wrapped(text, width)
+        )
+    told = [line.removeprefix("  ") for line in wrapped(text, room + 2)]
+    blank = " " * len(head)
+    return [f"{head if row == 0 else blank}  {line}" for row, line in enumerate(told)]
 
 
 def write_figures(result: StudyResult, folder: Path) -> list[Path]:
-    """`history.svg` and, when there are enough trials, `importance.svg`; returns their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    drawn = {"history.svg": _history(result)}
-    if result.importances:
-        drawn["importance.svg"] = _importance(result)
-    paths = []
-    for name, picture in drawn.items():
-        path = folder / name
-        path.write_bytes(svg(picture))
-        paths.append(path)
-    return paths
+    """`<figure>.svg` for every figure that applies; returns their paths.
+
+    Raises:
+        ResourceError: the folder cannot be written.
+    """
+    drawn = {
+        folder / f"{name}.svg": figure.draw(result, False)
+        for name, figure in FIGURES.items()
+        if figure.absent(result) is None
+    }
+    return put_all(drawn)
 
 
-def _history(result: StudyResult) -> Figure:
-    """Every trial's value, and the best so far."""
-    picture = sheet(720, 340)
-    axes = panel(picture, 70, 24, 700, 282)
-    unit = scale(result.plan.metric)
-    pick = max if result.plan.goal == "max" else min
-    numbers = [trial.number for trial in result.trials]
-    values = [trial.score * unit.factor for trial in result.trials]
-    so_far = [pick(values[: index + 1]) for index in range(len(values))]
-    axes.plot(numbers, values, "o", color=MUTED, markersize=4.5, markeredgewidth=0)
-    axes.plot(numbers, so_far, color=BEST, linewidth=2, drawstyle="steps-post")
-    axes.grid(axis="y", color=RULE, linewidth=0.8)
-    # a few trials at chance would press all the others into one line
-    shown = (
-        sorted(values)[len(values) // 10 :]
-        if pick is max
-        else sorted(values)[: -len(values) // 10 or None]
-    )
-    low, high = min(shown), max(shown)
-    room = 0.12 * (high - low or 1.0)
-    axes.set_ylim(low - room, high + 1.5 * room)
-    fit_x(axes, numbers)
-    hidden = sum(not low - room <= value <= high + 1.5 * room for value in values)
-    note = f"{plural(hidden, 'trial')} outside the frame" if hidden else ""
-    at = {"transform": axes.transAxes}
-    write(axes, 0.0, 1.05, with_unit(result.plan.metric), ha="left", color=MUTED, **at)
-    write(axes, 1.0, 1.05, f"best so far: {so_far[-1]:.4g}", ha="right", color=BEST, **at)
-    write(axes, 0.5, 1.05, note, ha="center", color=MUTED, fontsize=11.5, **at)
-    x_title(axes, "trial", 258)
-    return picture
+def write_study(result: StudyResult, formats: Sequence[str], folder: Path) -> list[Path]:
+    """Writes `<journal>.<format>` for each format; returns the paths in that order.
+
+    Raises:
+        ConfigError: there is no such format; nothing is written then.
+        ResourceError: the folder cannot be written.
+    """
+    for fmt in formats:
+        if fmt not in FORMATS:
+            raise ConfigError(
+                f"no report format '{clean(fmt)}' for a study{did_you_mean(fmt, FORMATS)}",
+                f"valid: {', '.join(FORMATS)}",
+            )
+    made = {fmt: FORMATS[fmt](result) for fmt in dict.fromkeys(formats)}
+    stem = file_name(result.journal)
+    return put_all({folder / f"{stem}.{fmt}": content for fmt, content in made.items()})
 
 
-def _importance(result: StudyResult) -> Figure:
-    """A bar for each setting."""
-    names = list(result.importances)[::-1]
-    height = 70 + 34 * len(names)
-    picture = sheet(720, height)
-    axes = panel(picture, 190, 8, 660, height - 54)
-    shares = [result.importances[name] for name in names]
-    axes.barh(range(len(names)), shares, color=BEST, height=0.5)
-    axes.set_yticks(range(len(names)), names, fontsize=13, color=INK)
-    axes.set_xlim(0, 1)
-    for position, share in enumerate(shares):
-        write(axes, share + 0.012, position, f"{share:.2f}", ha="left")
-    x_title(axes, "importance (PED-ANOVA, sums to 1)", height - 62)
-    return picture
-
-
-def _is_default(result: StudyResult, trial: Trial) -> bool:
-    return dict(trial.values) == dict(result.plan.default)
-
-
-def _score(metric: str, trial: Trial) -> str:
-    return f"{trial.score:.4f}" if metric.endswith("accuracy") else f"{trial.score:.4g}"
-
-
-def _value(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+FORMATS: dict[str, Callable[[StudyResult], bytes]] = {
+    "html": study_html,
+    "md": as_markdown,
+    "csv": as_csv,
+    "json": as_json,
+}

@@ -30,12 +30,12 @@ def lines(summary: Summary, width: int = 80) -> list[str]:
 
 def paragraph(summary: Summary, width: int = 80) -> list[str]:
     """Answer, number, condition, next command; a command is never broken over two lines."""
-    claim = _wrapped(f"Claim: {summary.claim.hypothesis}", width) if summary.claim else []
-    said = claim + _wrapped(summary.headline, width) + _wrapped(summary.condition, width)
+    claim = wrapped(f"Claim: {summary.claim.hypothesis}", width) if summary.claim else []
+    said = claim + wrapped(summary.headline, width) + wrapped(summary.condition, width)
     if summary.next_step:
         question, command = summary.next_step.question, clean(summary.next_step.command)
         together = f"{INDENT}{question} {command}"
-        apart = [*_wrapped(question, width), INDENT * 2 + command]
+        apart = [*wrapped(question, width), INDENT * 2 + command]
         said += [together] if len(together) <= width else apart
     return said
 
@@ -48,7 +48,7 @@ def footnotes(summary: Summary, width: int = 80) -> list[str]:
     said += [line for line in (divergence_text(summary), look_text(summary)) if line]
     if summary.partial:
         said.append(f"Partial: {partial_text(summary)}.")
-    return _wrapped(" ".join(said), width) if said else []
+    return wrapped(" ".join(said), width) if said else []
 
 
 def rows(summary: Summary) -> list[dict[str, str]]:
@@ -115,7 +115,8 @@ def _broken(line: str, width: int) -> list[str]:
     return textwrap.wrap(line, max(width, 8), subsequent_indent=INDENT * 2) or [""]
 
 
-def _wrapped(text: str, width: int) -> list[str]:
+def wrapped(text: str, width: int) -> list[str]:
+    """`text` as indented lines of plain ASCII; a word is never broken."""
     return textwrap.wrap(
         _ascii(clean(text)),
         max(width, 20),

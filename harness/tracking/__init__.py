@@ -9,9 +9,10 @@ only when everything of it is stored; calls may be repeated. The price: `open_st
     __init__.py  the values, the store's URI, open_store (light: no mlflow until it is called)
     connect.py   environment, creation, relocation, translation of errors
     store.py     Store: writing
+    queries.py   Queries, which Store extends: reading
     entities.py  plain values as MLflow's
     process.py   which process writes a run, and whether it lives
-    reading.py   comparisons, histories, finished cells
+    reading.py   comparisons, studies, histories, finished cells, as searches of MLflow
     view.py      the saved view of the MLflow UI
 """
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from harness.project import Project
     from harness.tracking.store import Store as Store
 
-Role = Literal["comparison", "cell", "study", "trial"]
+Role = Literal["comparison", "cell", "study", "trial", "grid"]
 Status = Literal["FINISHED", "RUNNING", "KILLED", "FAILED"]
 DATABASE = "mlflow.db"
 
@@ -69,12 +70,25 @@ class Finished:
 
 @dataclass(frozen=True)
 class ComparisonInfo:
-    """One line of the list of comparisons; `updated_at` is ISO-8601 in UTC."""
+    """One line of the list of comparisons, or of grids; `updated_at` is ISO-8601 in UTC."""
 
     run_id: str
     key: str
     name: str
     experiment: str
+    dataset: str
+    status: str
+    updated_at: str
+
+
+@dataclass(frozen=True)
+class StudyInfo:
+    """One line of the list of studies; `updated_at` is ISO-8601 in UTC."""
+
+    run_id: str
+    key: str
+    name: str
+    title: str
     dataset: str
     status: str
     updated_at: str

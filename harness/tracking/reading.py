@@ -15,19 +15,27 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 
 from harness.errors import IntegrityError, TrackingError
-from harness.tracking import CellRun, ComparisonData, ComparisonInfo, Finished, is_served
+from harness.tracking import (
+    CellRun,
+    ComparisonData,
+    ComparisonInfo,
+    Finished,
+    StudyInfo,
+    is_served,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-PLAN, HISTORY, CONFIG = "comparison.json", "history.parquet", "config.json"
+PLAN, STUDY, GRID = "comparison.json", "study.json", "lr-grid.json"
+HISTORY, CONFIG = "history.parquet", "config.json"
 PAGE = 1000
 NAMES_IN_A_QUERY = 200
 DOWNLOADS = 8  # at once, from a server
@@ -66,29 +74,36 @@ def finished_cells(client: MlflowClient, experiment_ids: Sequence[str]) -> dict[
     return dict(reversed(found.items()))
 
 
-def trials(client: MlflowClient, experiment_id: str, study_run_id: str) -> dict[int, Finished]:
-    """Trial number -> its run; of several attempts the finished one, else the newest."""
+def trials(
+    client: MlflowClient, experiment_id: str, study_run_id: str
+) -> dict[tuple[int, int], Finished]:
+    """(Trial, seed) -> its run; of several attempts the finished one, else the newest."""
     query = f"tags.`mlflow.parentRunId` = '{study_run_id}' and tags.`harness.role` = 'trial'"
-    found: dict[int, Finished] = {}
+    found: dict[tuple[int, int], Finished] = {}
     for run in search(client, [experiment_id], query):
-        number = run.data.tags.get("harness.trial", "")
-        if not number.isdigit():
+        number, seed = run.data.tags.get("harness.trial", ""), run.data.tags.get("seed", "")
+        if not (number.isdigit() and seed.isdigit()):
             continue
-        earlier = found.get(int(number))
+        which = int(number), int(seed)
+        earlier = found.get(which)
         if earlier is None or (earlier.status != "FINISHED" and run.info.status == "FINISHED"):
-            found[int(number)] = _finished(client, run)
+            found[which] = _finished(client, run)
     return dict(sorted(found.items()))
 
 
-def comparisons(client: MlflowClient, experiment_ids: Sequence[str]) -> list[ComparisonInfo]:
-    """All comparisons, the last updated first."""
+def comparisons(
+    client: MlflowClient,
+    experiment_ids: Sequence[str],
+    role: Literal["comparison", "grid"] = "comparison",
+) -> list[ComparisonInfo]:
+    """All comparisons, or all grids, the last updated first."""
     listed = []
-    for run in search(client, experiment_ids, "tags.`harness.role` = 'comparison'"):
+    for run in search(client, experiment_ids, f"tags.`harness.role` = '{role}'"):
         tags = run.data.tags
         listed.append(
             ComparisonInfo(
                 run_id=run.info.run_id,
-                key=tags.get("harness.comparison", ""),
+                key=tags.get(f"harness.{role}", ""),
                 name=run.info.run_name,
                 experiment=tags.get("harness.experiment", ""),
                 dataset=tags.get("harness.data", ""),
@@ -97,6 +112,64 @@ def comparisons(client: MlflowClient, experiment_ids: Sequence[str]) -> list[Com
             )
         )
     return sorted(listed, key=lambda info: info.updated_at, reverse=True)
+
+
+def studies(client: MlflowClient, experiment_ids: Sequence[str]) -> list[StudyInfo]:
+    """All studies, the last updated first."""
+    listed = [
+        StudyInfo(
+            run_id=run.info.run_id,
+            key=run.data.tags.get("harness.study", ""),
+            name=run.data.tags.get("harness.experiment", ""),
+            title=run.info.run_name,
+            dataset=run.data.tags.get("harness.data", ""),
+            status=run.info.status,
+            updated_at=run.data.tags.get("harness.updated", iso(run.info.start_time)),
+        )
+        for run in search(client, experiment_ids, "tags.`harness.role` = 'study'")
+    ]
+    return sorted(listed, key=lambda info: info.updated_at, reverse=True)
+
+
+def read_study(client: MlflowClient, run_id: str) -> dict[str, Any]:
+    """The study's result as it was saved.
+
+    Raises:
+        TrackingError: none was saved yet.
+    """
+    run = client.get_run(run_id)
+    with tempfile.TemporaryDirectory(prefix="harness-") as folder:
+        record = _read_json(client, run, STUDY, folder)
+    if record is None:
+        name = run.data.tags.get("harness.experiment", "")
+        raise TrackingError(
+            f"study {run.info.run_name} has no {STUDY}: it was stopped before a trial ended",
+            f"go on with it: harness tune {name}",
+        )
+    return record
+
+
+def read_grid(client: MlflowClient, run_id: str) -> dict[str, Any]:
+    """The grid of learning rates as it was saved.
+
+    Raises:
+        TrackingError: none was saved yet.
+    """
+    run = client.get_run(run_id)
+    with tempfile.TemporaryDirectory(prefix="harness-") as folder:
+        record = _read_json(client, run, GRID, folder)
+    if record is None:
+        raise TrackingError(
+            f"{run.info.run_name} has no {GRID}: it was stopped before its last cell",
+            f"go on with it: {run.data.tags.get('mlflow.source.name', 'harness run --lr-grid')}",
+        )
+    return record
+
+
+def read_history(client: MlflowClient, run_id: str) -> dict[str, list[float]]:
+    """The recorded curves of a run; {} when none was stored."""
+    with tempfile.TemporaryDirectory(prefix="harness-") as folder:
+        return _history(client, client.get_run(run_id), folder)
 
 
 def read_comparison(client: MlflowClient, uri: str, run_id: str) -> ComparisonData:

@@ -22,25 +22,15 @@ from filelock import FileLock
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
-from harness.errors import TrackingError
-from harness.tracking import (
-    ComparisonData,
-    ComparisonInfo,
-    DatasetInfo,
-    Finished,
-    Role,
-    Status,
-    is_served,
-    reading,
-)
+from harness.tracking import DatasetInfo, Role, Status, reading
 from harness.tracking.connect import MARK, guarded
 from harness.tracking.entities import dataset_input, run_params, run_tags
 from harness.tracking.process import is_alive, process_tags
-from harness.tracking.view import VIEW_TAG, same_view, view_link, view_tag
+from harness.tracking.queries import Queries
+from harness.tracking.view import VIEW_TAG, same_view, view_tag
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Experiment, Run
 
     from harness.project import Project
 
@@ -58,7 +48,7 @@ class _Open:
     times_ms: dict[int, int] = field(default_factory=dict)  # of each epoch logged
 
 
-class Store:
+class Store(Queries):
     """The tracking store of a project, opened with `open_store`; `notes` are for the user to read.
 
     Raises:
@@ -69,13 +59,9 @@ class Store:
     def __init__(
         self, project: Project, client: MlflowClient, uri: str, notes: Sequence[str] = ()
     ) -> None:
-        self.uri = uri
-        self.local = not is_served(uri)
+        super().__init__(client, uri)
         self.notes = tuple(notes)
         self.artifacts = project.runs_dir.absolute() / "artifacts"
-        self._client = client
-        self._experiments: dict[str, str] = {}
-        self._parents: dict[str, Run] = {}
         self._open: dict[str, _Open] = {}
 
     @guarded
@@ -124,12 +110,6 @@ class Store:
         self._experiments[name] = experiment_id
         return experiment_id
 
-    @guarded
-    def view_url(self, base_url: str, experiment: str) -> str:
-        """The link that opens the experiment's saved view on the server at `base_url`."""
-        found = self._usable(experiment, self._client.get_experiment_by_name(experiment))
-        return view_link(base_url, str(found.experiment_id), VIEW_TAG in found.tags)
-
     def open_comparison(
         self,
         experiment: str,
@@ -152,23 +132,40 @@ class Store:
         """As `open_comparison`, for a study; its trials are cells started with `role="trial"`."""
         return self._open_parent("study", experiment, key, name, description, tags)
 
+    def open_grid(
+        self,
+        experiment: str,
+        key: str,
+        name: str,
+        description: str = "",
+        tags: Mapping[str, object] | None = None,
+    ) -> str:
+        """As `open_comparison`, for a grid of learning rates, in an experiment of its own."""
+        return self._open_parent("grid", experiment, key, name, description, tags)
+
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """One process of this project at a time: for reading, merging and writing a plan."""
         with FileLock(self.artifacts.parent / ".plan.lock", timeout=60):
             yield
 
-    @guarded
     def save_plan(self, comparison_id: str, plan: Mapping[str, Any]) -> None:
         """Store the plan as comparison.json, in place of an earlier one."""
-        text = json.dumps(plan, indent=1, allow_nan=False)
-        self._client.log_text(comparison_id, text, reading.PLAN)
+        self._save(comparison_id, plan, reading.PLAN)
+
+    def save_study(self, study_id: str, result: Mapping[str, Any]) -> None:
+        """Store a study's result as study.json, in place of an earlier one."""
+        self._save(study_id, result, reading.STUDY)
+
+    def save_grid(self, grid_id: str, record: Mapping[str, Any]) -> None:
+        """Store a grid of learning rates as lr-grid.json, in place of an earlier one."""
+        self._save(grid_id, record, reading.GRID)
 
     @guarded
     def finish_comparison(
         self, comparison_id: str, status: Status = "FINISHED", description: str | None = None
     ) -> None:
-        """Close a comparison or a study."""
+        """Close a comparison, a study or a grid."""
         tags = {"harness.updated": reading.iso(_now_ms())}
         if description is not None:
             tags[NOTE] = description
@@ -299,33 +296,6 @@ class Store:
         return reaped
 
     @guarded
-    def finished_cells(self, experiment: str) -> dict[str, Finished]:
-        """Fingerprint -> the newest FINISHED cell with it, of the whole experiment."""
-        return reading.finished_cells(self._client, self._ids(experiment))
-
-    @guarded
-    def trials(self, study_run_id: str) -> dict[int, Finished]:
-        """Trial number (tag `harness.trial`) -> its run, whatever its status, of one study."""
-        parent = self._parent(study_run_id)
-        return reading.trials(self._client, parent.info.experiment_id, study_run_id)
-
-    @guarded
-    def comparisons(self, experiment: str | None = None) -> list[ComparisonInfo]:
-        """Comparisons of one experiment or of all, the last updated first."""
-        ids = self._marked_ids() if experiment is None else self._ids(experiment)
-        return reading.comparisons(self._client, ids)
-
-    @guarded
-    def read_comparison(self, run_id: str) -> ComparisonData:
-        """Everything a report needs, from the store alone.
-
-        Raises:
-            TrackingError: the comparison has no plan.
-            IntegrityError: a recorded history cannot be read, or a run is not the planned cell's.
-        """
-        return reading.read_comparison(self._client, self.uri, run_id)
-
-    @guarded
     def _open_parent(
         self,
         role: Role,
@@ -352,6 +322,10 @@ class Store:
             return str(run.info.run_id)
         return self._create(experiment_id, name, own)
 
+    @guarded
+    def _save(self, run_id: str, record: Mapping[str, Any], name: str) -> None:
+        self._client.log_text(run_id, json.dumps(record, indent=1, allow_nan=False), name)
+
     def _create(self, experiment_id: str, name: str, tags: Mapping[str, object]) -> str:
         own = {**process_tags(), **tags}
         if "harness.git_commit" in own:
@@ -370,39 +344,6 @@ class Store:
                 state.last_ms = max(state.last_ms, metric.timestamp)
             self._open[run_id] = state
         return self._open[run_id]
-
-    def _parent(self, run_id: str) -> Run:
-        if run_id not in self._parents:
-            self._parents[run_id] = self._client.get_run(run_id)
-        return self._parents[run_id]
-
-    def _experiment_id(self, name: str) -> str:
-        if name not in self._experiments:
-            found = self._usable(name, self._client.get_experiment_by_name(name))
-            self._experiments[name] = str(found.experiment_id)
-        return self._experiments[name]
-
-    def _ids(self, name: str) -> list[str]:
-        found = self._client.get_experiment_by_name(name)
-        return [] if found is None else [str(self._usable(name, found).experiment_id)]
-
-    def _marked_ids(self) -> list[str]:
-        found = self._client.search_experiments(filter_string=f"tags.`{MARK}` = '1'")
-        return [each.experiment_id for each in found]
-
-    def _usable(self, name: str, found: Experiment | None) -> Experiment:
-        if found is None:
-            raise TrackingError(f"the store has no experiment '{name}' yet", f"harness run {name}")
-        if found.lifecycle_stage == "deleted":
-            uri = f"MLFLOW_TRACKING_URI={self.uri}"
-            raise TrackingError(
-                f"experiment '{name}' was deleted in MLflow, which keeps its name taken",
-                "bring it back with its runs:",
-                f"  {uri} mlflow experiments restore --experiment-id {found.experiment_id}",
-                "or erase it and its results for good:",
-                f"  {uri} mlflow gc --experiment-ids {found.experiment_id}",
-            )
-        return found
 
 
 def _now_ms() -> int:

@@ -7,16 +7,18 @@ iterates decides what to record, and may stop at any epoch by closing the genera
 A cell whose training loss is not finite has diverged. That is a result: its first such step is
 kept, it leaves the stack at the end of the epoch, and it scores what a model that has learned
 nothing would. A cell that ends a thousand times worse than it began has diverged as well.
+Whoever iterates may stop cells at the end of an epoch (`stop`); the others carry on without them,
+so that a stopped cell costs nothing more.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -40,7 +42,9 @@ EVAL_ROWS = 4096
 EXPLODED = 1e3
 """A training loss this many times what it was before training counts as diverged."""
 ONE_THREAD_FLOPS = 1e8
-"""A step of a whole stack below this is faster on one thread."""
+"""Where a cell's step is below this, its stack trains on one thread. The number of cells does not
+count: sums are taken in another order on two threads, and a cell's numbers must not depend on its
+company."""
 
 
 @dataclass(frozen=True)
@@ -54,21 +58,34 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one cell: final metrics, weights, the step it diverged at if it did."""
+    """What became of one cell: final metrics, weights, the epochs it was trained for.
+
+    `diverged_step` is the step it diverged at if it did; `stopped` says that it was told to stop.
+    """
 
     cell: Cell
     metrics: Row
     weights: dict[str, Tensor]
+    epochs: int
     diverged_step: int | None = None
+    stopped: bool = False
+
+
+Stop: TypeAlias = Callable[[Epoch], Collection[Cell]]
+"""Which cells leave after an epoch. Not asked after the last one."""
 
 
 def train(
-    stack: Stack, loader: Loader, executor: Executor, test: bool = True
+    stack: Stack,
+    loader: Loader,
+    executor: Executor,
+    test: bool = True,
+    stop: Stop | None = None,
 ) -> Iterator[Epoch | Outcome]:
     """Trains the stack to its last epoch. Without `test` the test set is not read (tuning).
 
     Yields:
-        An `Epoch` for each epoch from 0, then an `Outcome` for each cell.
+        An `Epoch` for each epoch from 0, and an `Outcome` for each cell when it is done.
     """
     with _threads(stack):
         last: dict[Cell, Row] = {}
@@ -97,11 +114,17 @@ def train(
                     **timing,
                 }
             last.update(epoch_rows)
-            yield Epoch(number, epoch_rows, throughput)
-            if diverged_at:
-                for k, step in diverged_at.items():
-                    yield _diverged(stack, loader, k, step, test)
-                kept = [k for k in range(cells) if k not in diverged_at]
+            epoch = Epoch(number, epoch_rows, throughput)
+            yield epoch
+            for k, step in diverged_at.items():
+                yield _diverged(stack, loader, k, step, number, test)
+            asked = stop(epoch) if stop and number < stack.epochs else ()
+            stopped = {k for k, cell in enumerate(stack.cells) if cell in asked} - set(diverged_at)
+            for k in sorted(stopped):
+                row = _final_validation(epoch_rows[stack.cells[k]])
+                yield Outcome(stack.cells[k], row, stack.weights(k), number, stopped=True)
+            if stopped or diverged_at:
+                kept = [k for k in range(cells) if k not in stopped and k not in diverged_at]
                 if not kept:
                     return
                 stack.keep(kept)
@@ -109,16 +132,16 @@ def train(
         for k, (cell, scores) in enumerate(zip(stack.cells, tested, strict=True)):
             metrics = {**_final_validation(last[cell]), **scores}
             if _exploded(metrics, last[cell], first[cell]):
-                yield _diverged(stack, loader, k, stack.step, test)
+                yield _diverged(stack, loader, k, stack.step, stack.epochs, test)
             else:
-                yield Outcome(cell, metrics, stack.weights(k))
+                yield Outcome(cell, metrics, stack.weights(k), stack.epochs)
 
 
 @contextmanager
 def _threads(stack: Stack) -> Iterator[None]:
     """One thread for small stacks: handing out small kernels costs more than it gains."""
     before = torch.get_num_threads()
-    small = step_flops(stack) * len(stack.cells) < ONE_THREAD_FLOPS
+    small = step_flops(stack) < ONE_THREAD_FLOPS
     torch.set_num_threads(1 if small else before)
     try:
         yield
@@ -216,7 +239,7 @@ def _final_validation(row: Row) -> Row:
     return {name: value for name, value in row.items() if name.startswith("val/")}
 
 
-def _diverged(stack: Stack, loader: Loader, k: int, step: int, test: bool) -> Outcome:
+def _diverged(stack: Stack, loader: Loader, k: int, step: int, epochs: int, test: bool) -> Outcome:
     """The outcome of cell k, which scores what a model that has learned nothing would."""
     card, cell = loader.card, stack.cells[k]
     metrics: Row = {}
@@ -228,7 +251,7 @@ def _diverged(stack: Stack, loader: Loader, k: int, step: int, test: bool) -> Ou
         targets = torch.cat([target.cpu() for _, target in batches])
         scores = chance(card.task, card.outputs, targets, card.target_scale, stack.loss_kind)
         metrics.update({f"{prefix}/{name}": value for name, value in scores.items()})
-    return Outcome(cell, metrics, stack.weights(k), step)
+    return Outcome(cell, metrics, stack.weights(k), epochs, step)
 
 
 def _first_not_finite(losses: Tensor, first_step: int) -> dict[int, int]:

@@ -39,7 +39,10 @@ RIDES_ALONG = frozenset(
 """Settings that may differ inside a stack. The whole schedule may, too: it is a table of rates."""
 
 
-def group(cells: Iterable[Cell], most_cells: int = 64) -> list[list[Cell]]:
+MOST_CELLS = 64
+
+
+def group(cells: Iterable[Cell], most_cells: int = MOST_CELLS) -> list[list[Cell]]:
     """Cells split into stacks, each of at most `most_cells`, in the order given."""
     together: dict[str, list[Cell]] = {}
     for cell in cells:

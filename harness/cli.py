@@ -224,16 +224,21 @@ def tune(
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
 @click.option("--open/--no-open", "open_browser", default=True, help="Open the browser.")
 @click.option("--experiment", metavar="NAME", help="Open on this experiment.")
-def ui(port: int, open_browser: bool, experiment: str | None) -> None:
+@click.option("--study", metavar="NAME", help="Open on this study's trials.")
+def ui(port: int, open_browser: bool, experiment: str | None, study: str | None) -> None:
     """Browse the runs in the MLflow UI, grouped by variant."""
     from harness.commands.ui import open_ui
 
-    open_ui(_project(), port, open_browser, experiment)
+    if experiment and study:
+        raise click.UsageError("open on an experiment or on a study, not on both")
+    open_ui(_project(), port, open_browser, experiment, study)
 
 
 @cli.command()
 @click.argument("names", nargs=-1, metavar="NAME...")
 @click.option("--all", "everything", is_flag=True, help="Every experiment that was run.")
+@click.option("--study", metavar="NAME", help="The report of this study instead.")
+@click.option("--lr-grid", is_flag=True, help="The learning-rate grid of NAME instead.")
 @click.option(
     "--format",
     "formats",
@@ -252,17 +257,33 @@ def ui(port: int, open_browser: bool, experiment: str | None) -> None:
 def report(
     names: tuple[str, ...],
     everything: bool,
+    study: str | None,
+    lr_grid: bool,
     formats: str,
     data_name: str | None,
     comparison: str | None,
     output: str | None,
 ) -> None:
     """Export the latest comparison of experiment NAME; of several, together in one report."""
-    if bool(names) == everything:
-        raise click.UsageError("name one or more experiments, or say --all")
-    from harness.commands.report import write_report
+    asked = (bool(names), everything, study is not None)
+    if sum(asked) != 1 or (lr_grid and len(names) != 1):
+        raise click.UsageError(
+            "name one or more experiments (one for --lr-grid), or say --all, or --study NAME"
+        )
+    if (study or lr_grid) and comparison:
+        raise click.UsageError("--comparison is for the comparison of an experiment")
+    if study is not None:
+        from harness.commands.report import write_study_report
 
-    write_report(_project(), names, formats, data_name, comparison, output)
+        write_study_report(_project(), study, formats, data_name, output)
+    elif lr_grid:
+        from harness.commands.lr_grid import write_grid_report
+
+        write_grid_report(_project(), names[0], formats, data_name, output)
+    else:
+        from harness.commands.report import write_report
+
+        write_report(_project(), names, formats, data_name, comparison, output)
 
 
 cli.add_command(data)

@@ -100,7 +100,7 @@ class Evaluation:
 
     Attributes:
         candidates: the trials, the best of the study first.
-        values: `default` or `t37` -> seed -> the study's metric.
+        values: `default` or a trial's name (`t37`) -> seed -> the study's metric.
         run_ids: the same keys -> seed -> MLflow run id.
     """
 
@@ -217,6 +217,11 @@ class StudyResult:
         return cls(**{**plain, "trials": trials, "evaluation": evaluation, "seeds": seeds})
 
 
+def trial_name(number: int) -> str:
+    """`t7`: a trial as its runs, tables and figures call it."""
+    return f"t{number}"
+
+
 def rows_of_epoch(config: TrainConfig, rows: int) -> int:
     """Rows that one epoch trains on: whole batches of what is not held out."""
     assert config.batch_size is not None, "settings are resolved before training"
@@ -240,7 +245,7 @@ def trial_of(record: Mapping[str, Any]) -> Trial:
             **record,
             "values": _tupled(record["values"]),
             "score": _number(record["score"]),
-            "scores": _by_seed(record["scores"]),
+            "scores": {s: _number(value) for s, value in _by_seed(record["scores"]).items()},
             "run_ids": _by_seed(record["run_ids"]),
             "curve": tuple(map(_number, record["curve"])),
             "started_at": _number(record["started_at"]),

@@ -33,7 +33,7 @@ LAYERS = (
     ("tracking", "recording", "ui"),
     ("cells",),
     ("runner",),
-    ("tuning", "report"),
+    ("tuning", "lr_grid", "report"),
     ("listing", "console"),
     ("commands", "cli_data"),
     ("cli",),

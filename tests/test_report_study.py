@@ -28,6 +28,7 @@ from harness.report.study_found import (
 from harness.report.study_marks import share_of
 from harness.report.study_page import study_html
 from harness.report.study_score import improvements
+from harness.report.study_tables import trials_table
 from harness.report.study_words import words_of
 from harness.stats import compare
 from harness.study import Evaluation, StudyResult, Trial
@@ -155,6 +156,15 @@ def evaluation(result: StudyResult, fresh: int, gain: float, noise: float) -> Ev
     return Evaluation(seeds, chosen, values, ids)
 
 
+def with_gaps(result: StudyResult) -> StudyResult:
+    """Trial 5 lost its last seeds to the pruner, trial 6 diverged on one seed, 7 has no curve."""
+    trials = list(result.trials)
+    trials[5] = replace(trials[5], scores=dict(list(trials[5].scores.items())[:2]))
+    trials[6] = replace(trials[6], diverged=1)
+    trials[7] = replace(trials[7], curve=(), run_ids={})
+    return replace(result, trials=tuple(trials), pruner="wilcoxon")
+
+
 CASES: dict[str, StudyResult] = {
     "plain": study(),
     "no fresh seeds": study(fresh=0),
@@ -178,6 +188,7 @@ CASES: dict[str, StudyResult] = {
     "one fresh seed": study(fresh=1),
     "no smallest effect": study(smallest_effect=None),
     "one value": study(space={"optim.lr": {"kind": "float", "low": 1.0, "high": 1.0, "log": 0}}),
+    "some seeds": with_gaps(study(12, space=WIDE, seeds=(3, 4, 5, 6))),
     "many": study(200, space=WIDE, diverged={7}, pruned={9: 1, 12: 3}),
 }
 
@@ -319,6 +330,16 @@ def test_what_is_said_of_the_search() -> None:
     assert "2 of 24 trials diverged and count at chance" in "\n".join(lines(CASES["some diverged"]))
     assert "(importance by PED-ANOVA: what sets the good trials apart)" in text
     assert "(importance by fANOVA: what moves the score over the whole space)" in text
+
+
+def test_a_trial_without_all_its_seeds_is_not_compared() -> None:
+    result = CASES["some seeds"]
+    assert 5 not in {trial.number for trial in result.ranked}
+    text = " ".join(" ".join(lines(result, 200)).split())
+    assert "pruned 1 of 12 trials" in text
+    assert "1 of 12 trials diverged on a seed or more" in text
+    table = trials_table(result)
+    assert [row[1] for row in table.rows][5:7] == ["pruned after 2 seeds", "diverged"]
 
 
 def test_nothing_to_choose_from() -> None:

@@ -127,7 +127,7 @@ def test_the_best_trials_meet_the_default_on_fresh_seeds(project):
     assert set(fresh.seeds).isdisjoint(result.seeds)
     others = [trial for trial in result.ranked if not result.is_default(trial)]
     assert fresh.candidates == tuple(trial.number for trial in others[:3])
-    assert set(fresh.values) == {"default", *(f"t{number:02d}" for number in fresh.candidates)}
+    assert set(fresh.values) == {"default", *(f"t{number}" for number in fresh.candidates)}
     assert runs(project, STUDY) == {
         "study FINISHED": 1,
         "trial FINISHED": 6,
@@ -256,3 +256,16 @@ def test_what_a_study_cannot_do_is_refused_before_it_begins(project, options, co
     assert not (project.runs_dir / "optuna").exists() or not list(
         (project.runs_dir / "optuna").glob("*.journal")
     )
+
+
+def test_its_report_is_made_from_the_store_alone(project):
+    harness(project, "tune", "--trials", "4", *QUICK)
+    shutil.rmtree(project.root / "reports")
+    shutil.rmtree(project.runs_dir / "optuna")
+    out = harness(project, "report", "--study", STUDY, "--format", "html,md,csv,json").out
+    written = {path.suffix for path in (project.root / "reports").iterdir()}
+    assert written == {".html", ".md", ".csv", ".json"}
+    assert out.count("wrote") == 4
+    done = harness(project, "report", "--study", "lr-wormup", expect=3)
+    assert f"recorded: {STUDY}" in done.err
+    assert "no study 'x'" in harness(project, "ui", "--study", "x", expect=3).err

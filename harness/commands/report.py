@@ -1,4 +1,4 @@
-"""`harness report`: recorded comparisons, from the store to files."""
+"""`harness report`: recorded comparisons and studies, from the store to files."""
 
 from __future__ import annotations
 
@@ -60,6 +60,39 @@ def write_report(
     paths = write(*one, wanted, folder) if one else write_many(items, wanted, folder)
     for path in paths:
         click.echo(f"wrote {relative(path)}")
+
+
+def write_study_report(
+    project: Project,
+    name: str,
+    formats: str,
+    data: str | None = None,
+    output: str | None = None,
+) -> None:
+    """Writes the report of every study of that name: one for each variant and data set.
+
+    Raises:
+        ConfigError: no such study is recorded, or there is no such format.
+    """
+    from harness.report.study import write_study
+    from harness.study import StudyResult
+    from harness.tracking import open_store
+
+    store = open_store(project)
+    found = [each for each in store.studies(name) if data is None or each.dataset == data]
+    if not found:
+        known = sorted({each.name for each in store.studies()})
+        raise ConfigError(
+            f"no study '{name}'{f' on data {data}' if data else ''} is recorded",
+            f"recorded: {', '.join(known)}" if known else "run one: harness tune",
+        )
+    folder = Path(output) if output else project.root / "reports"
+    newest = {each.title: each for each in reversed(found)}  # the last updated come first
+    wanted = [part.strip() for part in formats.split(",") if part.strip()]
+    for each in newest.values():
+        result = StudyResult.from_json(store.read_study(each.run_id))
+        for path in write_study(result, wanted, folder):
+            click.echo(f"wrote {relative(path)}")
 
 
 def _read(

@@ -131,7 +131,7 @@ def plan_grid(plan: Plan, rates: int = USUAL_RATES) -> GridPlan:
     if not USUAL_RATES <= rates <= MOST_RATES:
         raise ConfigError(
             f"a grid of {rates} learning rates is not {USUAL_RATES} to {MOST_RATES}",
-            f"--lr-grid alone takes {USUAL_RATES}; more are added above, half a decade apart",
+            f"--lr-grid alone takes {USUAL_RATES}; --rates adds more above, half a decade apart",
         )
     outline = plan.outline
     fixed = held(outline)

@@ -1,1 +1,1 @@
-"""Comparison reports: numbers (`summary`), pictures (`figures`), files (`render`)."""
+"""Reports: of a comparison (`summary`, `figures`, `render`), of a study (`study`)."""

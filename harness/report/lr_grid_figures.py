@@ -101,6 +101,7 @@ def curves(found: Found, narrow: bool = False) -> bytes:
         below = panel(figure, left, dead_top, right, ends)
         _frame(below, reach, labels=True)
         below.set_ylim(len(dead) - 0.5, -0.5)
+        below.grid(visible=False)  # no line runs through a number
         _heading(below, f"diverged or at chance, of {len(grid.seeds)} seeds", ends - dead_top)
         for row, of in enumerate(dead):
             _row_name(below, row, of.name, looks[of.name], narrow, left, right)
@@ -125,8 +126,7 @@ def _curve_panel(axes: Axes, found: Found, looks: dict[str, Mark]) -> None:
         shift = (position - (count - 1) / 2) * min(DODGE_DECADES, 0.2 / count)
         xs = [math.log10(rate) + shift for rate in of.rates]
         means = [t_interval([v * factor for v in of.values[rate].values()]) for rate in of.rates]
-        for x, rate in zip(xs, of.rates):
-            _seeds(axes, x, of, rate, look, factor)
+        _seeds(axes, xs, of, look, factor)
         low_end = axes.get_ylim()[0]
         for x, at in zip(xs, means):
             if math.isfinite(at.low):
@@ -142,17 +142,18 @@ def _curve_panel(axes: Axes, found: Found, looks: dict[str, Mark]) -> None:
         )  # fmt: skip
 
 
-def _seeds(axes: Axes, x: float, of: VariantGrid, rate: float, look: Mark, factor: float) -> None:
-    dead = of.diverged.get(rate, ())
-    for seed, value in of.values[rate].items():
-        if seed in dead:
-            axes.plot(
-                [x], [value * factor], ls="", marker="x", ms=6, mew=1.4, color=look.color, zorder=5
-            )
-        else:
-            axes.plot(
-                [x], [value * factor], ls="", marker=".", ms=5, mew=0, color=look.color, alpha=0.55
-            )
+def _seeds(axes: Axes, xs: Sequence[float], of: VariantGrid, look: Mark, factor: float) -> None:
+    """A dot for every seed, a cross for a diverged one."""
+    alive: list[tuple[float, float]] = []
+    dead: list[tuple[float, float]] = []
+    for x, rate in zip(xs, of.rates):
+        for seed, value in of.values[rate].items():
+            (dead if seed in of.diverged.get(rate, ()) else alive).append((x, value * factor))
+    color = look.color
+    for points, marker, ms, mew, alpha in ((alive, ".", 5, 0, 0.55), (dead, "x", 6, 1.4, 1)):
+        if points:
+            across, up = zip(*points)
+            axes.plot(across, up, ls="", marker=marker, ms=ms, mew=mew, color=color, alpha=alpha)
 
 
 def paired(found: Found, narrow: bool = False) -> bytes:

@@ -11,19 +11,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from harness.lr_grid.plan import STEP_DECADES
 from harness.lr_grid.record import Grid, VariantGrid
+from harness.report.lr_grid_decades import in_decades, supporting
 from harness.report.wording import metric_title
-from harness.stats import Contrast, Goal, Results, SeedsNeeded, compare, interval_verdict
-from harness.stats_formulas import Interval, holm, seeds_needed, t_interval
+from harness.stats import Contrast, Goal, Results, compare
+from harness.stats_formulas import Interval, t_interval
 from harness.stats_search import Sensitivity, sensitivity
 
 Ruling = Literal["supported", "refuted", "inconclusive"]
-ROUNDING = STEP_DECADES / math.sqrt(6)
-"""Standard deviation of a difference of two rates that are each known to a step only."""
 CHANCE_ERRORS = 2
 """An accuracy this many standard errors above chance, or less, is that of luck."""
 POINTS, SHARE = 0.01, 0.05
@@ -206,14 +205,14 @@ def _variant(
     )
     known = base_rate in of.values
     lost = regrets(grid, of.name, curve.best_rate, base_rate) if known else {}
-    bottom = math.log10(of.rates[0]) - STEP_DECADES
+    bottom = _log(of.rates[0]) - STEP_DECADES
     return VariantFound(
         name=of.name,
         optimizer=of.optimizer,
         best_rate=curve.best_rate,
         values=values,
         best=t_interval(list(values.values())),
-        width=t_interval(list(curve.width_decades.values())),
+        width=t_interval([_log(high / low) for low, high in curve.usable.values()]),
         usable=(low, high),
         failed=failed,
         stable=curve.highest_stable,
@@ -224,16 +223,21 @@ def _variant(
         diverged=sum(map(len, of.diverged.values())),
         cells=sum(map(len, of.values.values())),
         decades={
-            "best_rate": {seed: math.log10(rate) for seed, rate in curve.best_rates.items()},
-            "usable": {seed: math.log10(high) for seed, (_, high) in curve.usable.items()},
+            "best_rate": {seed: _log(rate) for seed, rate in curve.best_rates.items()},
+            "usable": {seed: _log(high) for seed, (_, high) in curve.usable.items()},
             "stable": {
                 # below the grid where the lowest rate diverged: at most so much
-                seed: bottom if math.isnan(rate) else math.log10(rate)
+                seed: bottom if math.isnan(rate) else _log(rate)
                 for seed, rate in curve.stable.items()
             },
-            "width": curve.width_decades,
+            "width": {seed: _log(high / low) for seed, (low, high) in curve.usable.items()},
         },
     )
+
+
+def _log(rate: float) -> float:
+    """Decades, without what three digits of a rate leave over."""
+    return round(math.log10(rate), 2)
 
 
 def _contrasts(
@@ -246,6 +250,8 @@ def _contrasts(
         for each in variants
         if each.regret is not None
     }
+    wide = {"width": {each.name: each.decades["width"] for each in variants}}
+    rates = {measure: {each.name: each.decades[measure] for each in alike} for measure in RATES}
     return {
         "best": compare(
             {each.name: each.values for each in variants},
@@ -254,56 +260,10 @@ def _contrasts(
             grid.smallest_effect,
             rows,
         ),
-        **_together({measure: _decades(grid, alike, measure) for measure in RATES}),
-        **_together({"width": _decades(grid, variants, "width")}),
+        **in_decades(rates, grid.baseline),
+        **in_decades(wide, grid.baseline),
         "regret": compare(lost, grid.baseline, "min", grid.smallest_effect, rows),
     }
-
-
-def _decades(grid: Grid, variants: Sequence[VariantFound], measure: str) -> tuple[Contrast, ...]:
-    values = {each.name: each.decades[measure] for each in variants}
-    return tuple(map(_coarse, compare(values, grid.baseline, "max", STEP_DECADES)))
-
-
-def _coarse(contrast: Contrast) -> Contrast:
-    """With a spread of `ROUNDING` at least: seeds that agree on a grid need not agree between."""
-    if contrast.n < 2 or contrast.sd >= ROUNDING:
-        return contrast
-    wide = t_interval(list(contrast.differences), sd=ROUNDING)
-    plain = seeds_needed(STEP_DECADES, ROUNDING)
-    return replace(
-        contrast,
-        ci=(wide.low, wide.high),
-        p=wide.p,
-        sd=ROUNDING,
-        seeds_needed=SeedsNeeded(plain, plain),
-        notes=("the seeds differ by less than the grid can tell",),
-    )
-
-
-def _together(measured: Mapping[str, Sequence[Contrast]]) -> dict[str, tuple[Contrast, ...]]:
-    """The same contrasts, judged with p-values adjusted over all of them."""
-    flat = [each for of in measured.values() for each in of]
-    adjusted = iter(holm([1.0 if math.isnan(each.p) else each.p for each in flat]))
-    return {
-        measure: tuple(_adjusted(each, next(adjusted), len(flat)) for each in of)
-        for measure, of in measured.items()
-    }
-
-
-def _adjusted(contrast: Contrast, p: float, family: int) -> Contrast:
-    if math.isnan(contrast.p):
-        return contrast
-    verdict = interval_verdict(*contrast.ci, "max", STEP_DECADES)
-    kept = tuple(note for note in contrast.notes if "can be chance" not in note)
-    if verdict in ("better", "worse") and p >= contrast.alpha:
-        within = contrast.ci[0] > -STEP_DECADES and contrast.ci[1] < STEP_DECADES
-        verdict = "equivalent" if within else "inconclusive"
-        kept += (
-            f"the interval leaves out zero, but among {family} contrasts in decades that can be "
-            f"chance: adjusted p = {p:.2g}",
-        )
-    return replace(contrast, p_holm=p, verdict=verdict, notes=kept)
 
 
 def _allowance(
@@ -312,7 +272,7 @@ def _allowance(
     contrasts: Mapping[str, Sequence[Contrast]],
     name: str,
 ) -> Allowance:
-    """Higher in one measure and lower in none; or less than a step of the grid higher in each.
+    """Higher by a step of the grid in one measure and lower in none; or by less than one in each.
 
     Where the grid ends before a variant fails, it cannot be refuted.
     """
@@ -329,11 +289,12 @@ def _allowance(
     if all(each.open_end == len(each.values) for each in sides):
         silent.append(f"the highest rate tried, {top:g}, is usable on every seed of both")
         del own["usable"]
-    verdicts = {each.verdict for each in own.values()}
     ruling: Ruling = "inconclusive"
-    if "better" in verdicts and "worse" not in verdicts:
+    if all(each.diverged == each.cells for each in sides):
+        return Allowance(name, ruling, (), ("every cell of both diverged",))
+    if supporting(own) and not any(each.verdict == "worse" for each in own.values()):
         ruling = "supported"
-    elif "better" not in verdicts and "usable" in own:
+    elif not supporting(own) and "usable" in own:
         variant = next(each for each in sides if each.name == name)
         ends = [own[measure].ci[1] for measure in ("stable", "usable") if measure in own]
         # NaN, where there is no interval, is not below anything

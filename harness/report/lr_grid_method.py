@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from harness.lr_grid.plan import BELOW
-from harness.report.lr_grid_found import CHANCE_ERRORS, MEASURES, ROUNDING, Found, comparable
+from harness.report.lr_grid_decades import ROUNDING
+from harness.report.lr_grid_found import CHANCE_ERRORS, MEASURES, Found, comparable
 from harness.report.lr_grid_units import delta_text, rate_text
 from harness.report.wording import clean, listed, metric_title, plural
 
@@ -54,7 +55,8 @@ def method(found: Found) -> list[str]:
         "The best rate has the best mean over seeds. A seed's usable range is the unbroken run of "
         f"rates around its best that are within {delta_text(found)} of it ({found.delta_rule}); "
         "its width, its upper end, the best rate and the highest rate that trains are compared "
-        f"seed by seed, in decades. A rate trains a seed if neither it nor a lower one diverges{chance}."
+        "seed by seed, in decades. A rate trains a seed if neither it nor a lower one diverges"
+        f"{chance}."
     )
     test = (
         "With one seed there is no spread and so no interval: nothing is decided."
@@ -65,10 +67,11 @@ def method(found: Found) -> list[str]:
         "(standard deviation), and one inside plus or minus half a decade is no difference."
     )
     rule = (
-        "A variant allows a higher learning rate if its highest rate that trains, its "
-        "highest usable rate or its best rate is higher, and none of them lower; it does not if "
-        "the first two are less than half a decade higher, by the whole interval. It stays open "
-        "where the highest rate tried is still usable."
+        "A variant allows a higher learning rate if its highest rate that trains, its highest "
+        "usable rate or its best rate is higher by half a decade or more, the interval leaves out "
+        "zero, and none of the three is lower; it does not if the first two are less than half a "
+        "decade higher by the whole interval. It stays open where the highest rate tried is still "
+        "usable."
     )
     settings = (
         "model.hidden", "model.norm", "model.dropout", "loss", "optim", "schedule",

@@ -98,8 +98,7 @@ def curve_table(found: Found) -> Table:
         return mean + best + (f" ({dead} diverged)" if dead else "")
 
     return Table(
-        f"{metric_title(grid.metric).capitalize()} by learning rate, mean over seeds"
-        f"{_unit(unit.value_unit)}",
+        f"{_title(grid.metric)} by learning rate, mean over seeds{_unit(unit.value_unit)}",
         ("learning rate", *(clean(each.name) for each in grid.variants)),
         tuple(
             (rate_text(rate), *(cell(each.name, rate) for each in grid.variants)) for rate in rates
@@ -160,3 +159,8 @@ def _stable(found: Found, name: str) -> str:
 
 def _unit(name: str) -> str:
     return f", {name}" if name else ""
+
+
+def _title(metric: str) -> str:
+    title = metric_title(metric)
+    return title[:1].upper() + title[1:]

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.lr_grid.plan import MOST_RATES
+from harness.lr_grid.plan import MOST_RATES, USUAL_RATES
+from harness.report.lr_grid_decades import supporting
 from harness.report.lr_grid_found import MEASURES, Allowance, Found, VariantFound
 from harness.report.lr_grid_method import RULES, facts, method
 from harness.report.lr_grid_units import delta_text, rate_text, size
@@ -73,7 +74,7 @@ def _allowed(found: Found, allowance: Allowance, alone: bool) -> str:
     own = {measure: found.contrast(measure, name) for measure in allowance.judged}
     shown = {measure: each for measure, each in own.items() if each is not None}
     if allowance.ruling == "supported":
-        shown = {measure: each for measure, each in shown.items() if each.verdict == "better"}
+        shown = {measure: shown[measure] for measure in supporting(shown)}
     if not alone:  # the strongest evidence will do; the table has the rest
         first = min(shown, key=lambda measure: (shown[measure].p, measure), default=None)
         shown = {first: shown[first]} if first else {}
@@ -138,18 +139,17 @@ def _next_step(found: Found) -> tuple[str, str] | None:
     ends = any(each.edge == "highest" for each in found.variants)
     stuck = any(each.ruling == "inconclusive" for each in found.allowances)
     if rates < MOST_RATES and (ends or (stuck and any(each.open_end for each in found.variants))):
-        more = f"harness run {grid.experiment} --lr-grid {min(rates + 4, MOST_RATES)}"
+        more = f"harness run {grid.experiment} --lr-grid --rates {min(rates + 4, MOST_RATES)}"
         return "The grid ends where rates are still usable; four more:", more
-    open_ones = [
-        each
-        for measure in ("usable", "stable", "best")
-        for each in found.contrasts[measure]
-        if each.verdict == "inconclusive"
-    ]
+    undecided = {each.variant for each in found.allowances if each.ruling == "inconclusive"}
+    open_ones = [each for each in found.contrasts["best"] if each.verdict == "inconclusive"]
+    for measure in ("usable", "stable"):
+        open_ones += [each for each in found.contrasts[measure] if each.variant in undecided]
     known = [each.seeds_needed.plain for each in open_ones if each.seeds_needed]
     if not open_ones or n >= SEEDS_CAP or (known and None in known):
         return None
     wanted = max([each for each in known if each], default=0) or USUAL_SEEDS
     seeds = min(max(wanted, n + 2), SEEDS_CAP)
-    command = f"harness run {grid.experiment} --lr-grid --seeds {seeds}"
+    as_wide = f" --rates {rates}" if rates > USUAL_RATES else ""
+    command = f"harness run {grid.experiment} --lr-grid{as_wide} --seeds {seeds}"
     return "More seeds may decide it:", command

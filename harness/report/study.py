@@ -18,6 +18,7 @@ from harness.report.study_export import as_csv, as_json, as_markdown
 from harness.report.study_figures import FIGURES
 from harness.report.study_found import (
     arguments,
+    chosen,
     command,
     contrasts,
     cost_text,
@@ -28,6 +29,7 @@ from harness.report.study_found import (
     judged,
     nothing,
     pruning_text,
+    remedy,
     score_text,
     seeds_text,
     sentence,
@@ -52,17 +54,9 @@ def lines(result: StudyResult, width: int = 80) -> list[str]:
     Lines fit `width`; a command goes on after a backslash, so that it can be pasted as it is.
     """
     if why := nothing(result):
-        return [*wrapped(why, width), *_no_choice(result, width)]
+        return [*wrapped(why, width), *wrapped(remedy(result), width)]
     found = [*_front(result, width)] if result.cost else [*_best(result, width)]
     return [*found, *_outcome(result, width), *_search(result, width), *_advice(result, width)]
-
-
-def _no_choice(result: StudyResult, width: int) -> list[str]:
-    if not result.trials:
-        return []
-    if not result.complete and any(not trial.diverged for trial in result.trials):
-        return wrapped("search on with more trials, or without the pruner", width)
-    return wrapped("search lower learning rates: edit the space in the study's file", width)
 
 
 def _best(result: StudyResult, width: int) -> Iterator[str]:
@@ -136,11 +130,11 @@ def _outcome(result: StudyResult, width: int) -> Iterator[str]:
 
 
 def _advice(result: StudyResult, width: int) -> Iterator[str]:
-    chosen = result.front[-1] if result.cost and result.front else result.best
+    trial = chosen(result)
     others = f"It was tuned for {result.variant}: other variants deserve a study of their own."
     if result.evaluation is not None:
         yield from wrapped(f"{others} The settings:", width)
-        yield from pasted(arguments(chosen.values), width)
+        yield from pasted(arguments(trial.values), width)
         return
     yield from wrapped(
         f"The best of {len(result.trials)} on {seeds_text(result)} validation rows flatters "
@@ -148,9 +142,9 @@ def _advice(result: StudyResult, width: int) -> Iterator[str]:
         width,
     )
     yield from wrapped(others, width)
-    which = f" (trial {chosen.number} of the front)" if result.cost else ""
+    which = f" (trial {trial.number} of the front)" if result.cost else ""
     yield from wrapped(f"On fresh seeds{which}:", width)
-    yield from pasted(command(result, chosen), width)
+    yield from pasted(command(result, trial), width)
 
 
 def pasted(words: Sequence[str], width: int) -> list[str]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from harness.report.wording import decimals, listed, number, plural, scale
 from harness.stats import Goal, compare
 from harness.stats_search import at_edge, expected_best
-from harness.study import FRESH_SEEDS, fresh_seeds
+from harness.study import FRESH_SEEDS, fresh_seeds, trial_name
 
 if TYPE_CHECKING:
     from harness.stats import Contrast
@@ -34,7 +34,7 @@ def contrasts(result: StudyResult) -> tuple[Contrast, ...]:
         return ()
     values = {DEFAULT: found.values[DEFAULT]} | {
         name: found.values[name]
-        for name in map(label, found.candidates)
+        for name in map(trial_name, found.candidates)
         if name in found.values and not _is_default(result, name)
     }
     return compare(values, DEFAULT, goal_of(result), result.smallest_effect)
@@ -45,7 +45,7 @@ def winner(result: StudyResult) -> Contrast | None:
     found = result.evaluation
     if found is None or not found.candidates:
         return None
-    chosen = label(found.candidates[0])
+    chosen = trial_name(found.candidates[0])
     return next((each for each in contrasts(result) if each.variant == chosen), None)
 
 
@@ -89,14 +89,9 @@ def difference_text(result: StudyResult, about: Contrast) -> str:
     return f"{amount} {unit.difference_unit}".rstrip() + interval
 
 
-def label(trial: int) -> str:
-    """`t37`: a trial as the evaluation and the figures name it."""
-    return f"t{trial}"
-
-
 def trial_of(result: StudyResult, name: str) -> Trial | None:
-    """The trial that `label` names."""
-    return next((each for each in result.trials if label(each.number) == name), None)
+    """The trial that `trial_name` names."""
+    return next((each for each in result.trials if trial_name(each.number) == name), None)
 
 
 def default_trial(result: StudyResult) -> Trial | None:
@@ -130,6 +125,25 @@ def nothing(result: StudyResult) -> str:
     if not result.complete:
         return "no trial was trained to the end: nothing to choose from"
     return ""
+
+
+def remedy(result: StudyResult) -> str:
+    """What to do where there is nothing to choose from."""
+    if not result.trials:
+        return ""
+    if all(died(trial) for trial in result.trials):
+        return "search lower learning rates: edit the space in the study's file"
+    return "search on with more trials, or without the pruner"
+
+
+def chosen(result: StudyResult) -> Trial:
+    """The trial to train with: that of the fresh seeds, else the best one."""
+    found = result.evaluation
+    if found is not None and found.candidates:
+        trial = trial_of(result, trial_name(found.candidates[0]))
+        if trial is not None:
+            return trial
+    return result.front[-1] if result.cost and result.front else result.best
 
 
 def edges(result: StudyResult) -> list[tuple[str, Any]]:

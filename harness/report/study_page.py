@@ -16,6 +16,7 @@ from harness.report.study_found import (
     contrasts,
     cost_title,
     drawn_scores,
+    importance_note,
     judged,
     pruning_text,
     stopped,
@@ -183,8 +184,8 @@ def _importance(result: StudyResult) -> Text:
         f"{top} most, by {names[0]}."
         + (" Where the two differ, they answer different questions." if names[1:] else ""),
         f"Bars of importance. {told}.",
-        "PED-ANOVA asks what sets the good trials apart, fANOVA what moves the score over the "
-        "whole space. Both describe this space: a wider one has other shares.",
+        " ".join(f"{name}: {note}." for name in names if (note := importance_note(name)))
+        + " Shares are of this space: a wider one has others.",
         (importance_table(result),),
     )
 

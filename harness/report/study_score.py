@@ -33,7 +33,6 @@ from harness.report.study_found import (
     contrasts,
     cost_title,
     difference_text,
-    label,
     winner,
 )
 from harness.report.study_marks import (
@@ -51,6 +50,7 @@ from harness.report.study_marks import (
     width_px,
 )
 from harness.report.wording import scale
+from harness.study import trial_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -229,7 +229,7 @@ def front(result: StudyResult, narrow: bool = False) -> bytes:
     below = -13 if result.goal == "max" else 13
     for trial, x, y in zip(chosen, xs, ys):
         axes.annotate(
-            label(trial.number),
+            trial_name(trial.number),
             (x, y),
             (5, below),
             textcoords="offset points",

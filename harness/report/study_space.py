@@ -41,6 +41,7 @@ from harness.report.study_marks import (
     is_choice,
     key,
     key_height,
+    look_of,
     looks_in,
     round_ticks,
     share_of,
@@ -246,7 +247,9 @@ def contour(result: StudyResult, narrow: bool = False) -> bytes:
     axes = panel(figure, 58, top, right, top + height)
     axes.tricontourf(xs, ys, zs, levels=bands, colors=SHADES[: len(bands) - 1], zorder=1)
     placed = {trial.number: (x, y) for trial, x, y in zip(trials, xs, ys)}
-    axes.plot(xs, ys, ls="", marker="o", ms=9.5, mew=0, color=HALO, zorder=3, clip_on=False)
+    for trial, x, y in zip(trials, xs, ys):
+        wide = 20.0 if look_of(result, trial) == "best" else 9.5
+        axes.plot([x], [y], marker="o", ms=wide, mew=0, color=HALO, zorder=3, clip_on=False)
     dots(axes, result, [(trial, *placed[trial.number]) for trial in trials])
     axes.set_xlim(-0.03, 1.03)
     axes.set_ylim(-0.03, 1.03)

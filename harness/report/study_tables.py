@@ -13,7 +13,6 @@ from harness.report.study_found import (
     contrasts,
     cost_text,
     cost_title,
-    label,
     shown,
     state,
 )
@@ -22,6 +21,7 @@ from harness.report.study_score import improvements
 from harness.report.study_time import points_of, timed
 from harness.report.tables import Table
 from harness.report.wording import clean, decimals, metric_title, number, p_text, scale
+from harness.study import trial_name
 
 if TYPE_CHECKING:
     from harness.study import StudyResult, Trial
@@ -45,7 +45,7 @@ def trials_table(
     chosen = result.trials if trials is None else tuple(trials)
     rows = tuple(
         (
-            label(each.number),
+            trial_name(each.number),
             state_text(result, each),
             score(result, each.score),
             *(score(result, each.scores.get(seed, math.nan)) for seed in seeds),
@@ -73,7 +73,7 @@ def runs_table(result: StudyResult) -> Table:
         "Run ids by trial and seed",
         ("trial", *(f"seed {seed}" for seed in result.seeds)),
         tuple(
-            (label(t.number), *(clean(t.run_ids.get(seed, NONE)) for seed in result.seeds))
+            (trial_name(t.number), *(clean(t.run_ids.get(seed, NONE)) for seed in result.seeds))
             for t in result.trials
         ),
     )
@@ -84,7 +84,7 @@ def fresh_table(result: StudyResult) -> Table:
     found = result.evaluation
     if found is None:
         return Table("No fresh seeds", ("seed",), ())
-    names = [DEFAULT, *(label(each) for each in found.candidates)]
+    names = [DEFAULT, *(trial_name(each) for each in found.candidates)]
     names = [name for name in names if name in found.values]
     rows = [
         (
@@ -142,7 +142,7 @@ def history_table(result: StudyResult) -> Table:
     return Table(
         f"Best so far, {score_title(result)}",
         ("trial", score_title(result)),
-        tuple((label(trial), score(result, value)) for trial, value in improvements(result)),
+        tuple((trial_name(trial), score(result, value)) for trial, value in improvements(result)),
     )
 
 
@@ -220,7 +220,7 @@ def timeline_table(result: StudyResult) -> Table:
         ("trial", "state", "start, s", "end, s", "seconds", "rows trained"),
         tuple(
             (
-                label(t.number),
+                trial_name(t.number),
                 state_text(result, t),
                 number(t.started_at, 1),
                 number(t.ended_at, 1),
@@ -244,7 +244,7 @@ def curves_table(result: StudyResult) -> Table:
         ("trial", *(f"epoch {epoch}" for epoch in epochs)),
         tuple(
             (
-                label(number_),
+                trial_name(number_),
                 *(score(result, points.get(epoch, math.nan)) for epoch in epochs),
             )
             for number_, points in drawn.items()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from harness.report.study_found import (
     LEARNING_SAMPLERS,
     arguments,
+    chosen,
     command,
     contrasts,
     default_trial,
@@ -23,6 +24,7 @@ from harness.report.study_found import (
     judged,
     nothing,
     pruning_text,
+    remedy,
     seeds_text,
     sentence,
     settings_text,
@@ -108,15 +110,15 @@ def _answer(result: StudyResult) -> str:
 
 def _condition(result: StudyResult) -> str:
     if nothing(result):
-        return "Search lower learning rates: edit the space in the study's file."
+        return _sentence(text) if (text := remedy(result)) else ""
     seeds = "one tuning seed" if len(result.seeds) == 1 else f"{len(result.seeds)} tuning seeds"
     if result.cost:
         return f"Scores are those of {seeds}, on validation rows."
-    chosen = settings_text(result.best.values)
+    tuned = settings_text(result.best.values)
     about = winner(result)
     others = [each for each in contrasts(result) if each != about]
     return (
-        f"Tuned: {chosen} (trial {result.best.number}, the best of {len(result.trials)} by "
+        f"Tuned: {tuned} (trial {result.best.number}, the best of {len(result.trials)} by "
         f"{metric_title(result.metric)} on {seeds}). "
         f"Holds for {result.variant} on {result.dataset}, {plural(result.epochs, 'epoch')}."
         + "".join(f" {_sentence(judged(result, each, each.variant))}" for each in others)
@@ -126,12 +128,12 @@ def _condition(result: StudyResult) -> str:
 def _advice(result: StudyResult) -> tuple[str, str]:
     if nothing(result):
         return "", ""
-    chosen = result.front[-1] if result.cost and result.front else result.best
+    trial = chosen(result)
     if result.evaluation is None:
-        return "On fresh seeds:", " ".join(command(result, chosen))
+        return "On fresh seeds:", " ".join(command(result, trial))
     return "Train with it:", " ".join(
-        ["harness", "run", *command(result, chosen)[2:3], *_data(result),
-         *arguments({**result.settings, **chosen.values})]
+        ["harness", "run", *command(result, trial)[2:3], *_data(result),
+         *arguments({**result.settings, **trial.values})]
     )  # fmt: skip
 
 

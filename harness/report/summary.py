@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from harness.report.caveats import caveats
 from harness.report.curves import Curve, curves
-from harness.report.headline import condition, headline, next_step
+from harness.report.headline import condition, headline
 from harness.report.interplay import Interaction, interactions_of
+from harness.report.next_step import next_step
 from harness.report.stated import (
     Claim,
     Looks,

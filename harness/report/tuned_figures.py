@@ -52,8 +52,16 @@ def studies_with_rate(summary: Summary) -> dict[str, StudyResult]:
     return {
         each.name: found[each.name]
         for each in summary.variants
-        if each.name in found and RATE in found[each.name].space and found[each.name].trials
+        if each.name in found and _rated(found[each.name])
     }
+
+
+def _rated(study: StudyResult) -> bool:
+    return (
+        RATE in study.space
+        and bool(study.trials)
+        and all(isinstance(trial.values.get(RATE), (int, float)) for trial in study.trials)
+    )
 
 
 def studies_with_curve(summary: Summary) -> dict[str, StudyResult]:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from harness.cells import Parent, Show, validate
 from harness.data.loaders import Loader
 from harness.plan import cell_of
-from harness.study import Evaluation, StudyPlan, StudyResult, fresh_seeds
+from harness.study import Evaluation, StudyPlan, StudyResult, fresh_seeds, trial_name
 
 TOP_TRIALS = 3
 
@@ -39,7 +39,7 @@ def evaluate(
     seeds = fresh_seeds(found.seeds, seed_count)
     configs = {
         "default": drawn.config,
-        **{f"t{trial.number:02d}": drawn.config.override(trial.values) for trial in candidates},
+        **{trial_name(trial.number): drawn.config.override(trial.values) for trial in candidates},
     }
     cells = [
         cell_of(name, seed, config, drawn.plan.ingredients)

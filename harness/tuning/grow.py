@@ -31,7 +31,7 @@ from harness.plan import cell_of
 from harness.project import Project
 from harness.recording import Options, comparison_tags, parameter_count
 from harness.space import LEAST_SEEDS
-from harness.study import StudyPlan, StudyResult, Trial, rows_of_epoch
+from harness.study import StudyPlan, StudyResult, Trial, rows_of_epoch, trial_name
 from harness.training.loop import Outcome
 from harness.training.stack import MOST_CELLS, group
 from harness.tuning import journal as journals
@@ -300,7 +300,7 @@ def _entry(cell: Cell, number: int, drawn: StudyPlan) -> Entry:
 
 def _cell(drawn: StudyPlan, trial: LiveTrial, seed: int) -> Cell:
     config = drawn.config.override(journals.values_of(trial, drawn.study.space))
-    return cell_of(f"t{trial.number:02d}", seed, config, drawn.plan.ingredients)
+    return cell_of(trial_name(trial.number), seed, config, drawn.plan.ingredients)
 
 
 def _values(found: Mapping[int, Scored]) -> dict[int, float]:

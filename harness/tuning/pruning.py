@@ -29,9 +29,10 @@ FIRST_SHARE = 1 / 8
 def rungs(epochs: int, warmups: Sequence[float]) -> list[int]:
     """The epochs after which the worse half leaves; none of them the last.
 
-    `warmups` are shares of all steps. A rung lies at least one whole epoch after the longest.
+    `warmups` are shares of all steps. Every rung lies after the end of the longest.
     """
-    epoch = max(math.ceil(FIRST_SHARE * epochs), math.ceil(max(warmups, default=0.0) * epochs) + 1)
+    warm = math.floor(max(warmups, default=0.0) * epochs) + 1
+    epoch = max(math.ceil(FIRST_SHARE * epochs), warm)
     found = []
     while epoch < epochs:
         found.append(epoch)

@@ -1,13 +1,13 @@
 """Adam, AdamW, SGD or SGD with momentum?
 
-Each optimizer at its customary learning rate. That is a comparison of defaults: a fair one tunes
-the learning rate of each with the same budget.
+Each starts at its customary learning rate. Left there, that is a comparison of defaults; a fair one
+tunes each with the same budget: harness run ablation-optimizer --tune each.
 """
 
 from harness import MLP, SGD, Adam, AdamW, Claim, Experiment, TrainConfig, Variant
 
 experiment = Experiment(
-    question="Adam, AdamW, SGD or SGD with momentum, each at its customary learning rate?",
+    question="Adam, AdamW, SGD or SGD with momentum?",
     base=TrainConfig(model=MLP(norm="batch")),
     factor="optim",
     baseline="sgd",

@@ -188,12 +188,10 @@ def _dry_run_lines(plan: GridPlan, finished: Mapping[str, Finished]) -> Iterator
     from harness.plan import estimated_seconds
 
     known = set(reused(plan, finished))
+    todo = [cell for cell in plan.cells if cell not in known]
     card = plan.plan.card
-    seconds = estimated_seconds(
-        [cell for cell in plan.cells if cell not in known],
-        card.rows["train"],
-        math.prod(card.input_shape),
-        card.outputs,
-    )
-    yield f"  training  about {duration(seconds)} on a processor like two 2020s cores"
+    features = math.prod(card.input_shape)
+    seconds = estimated_seconds(todo, card.rows["train"], features, card.outputs)
+    if todo:
+        yield f"  training  about {duration(seconds)} on a processor like two 2020s cores"
     yield "            nothing was started"

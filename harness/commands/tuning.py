@@ -15,6 +15,7 @@ from harness.listing import field
 from harness.project import Project
 
 if TYPE_CHECKING:
+    from harness.cells import Progress
     from harness.commands.run import Asked
     from harness.plan import Plan
     from harness.space import Study
@@ -50,7 +51,13 @@ def tune_first(
         settings = " ".join(f"{key}={_shown(value)}" for key, value in best.values.items())
         told.append(f"{name:<{longest}}  {found.metric} {best.score:.4g} at {settings}")
 
+    trained: list[Progress] = []
     with signals(options.command), TrainingDisplay(min(longest + 13, 28)) as display:
+
+        def show(at: Progress) -> None:
+            trained[:] = [at]
+            display.show(at)
+
         tuned, search = tune_variants(
             project,
             plan,
@@ -58,7 +65,7 @@ def tune_first(
             asked.tune,
             store,
             options,
-            display.show,
+            show,
             display.preparing,
             each_done,
         )
@@ -67,7 +74,8 @@ def tune_first(
     if search.edges:
         text = f"at the edge of the search: {', '.join(search.edges)}; a wider range may hold more"
         say(field("", text, asked.width))
-    click.echo(f"  tuning took {time.monotonic() - start:.1f} s")
+    if trained:
+        click.echo(f"  tuning took {time.monotonic() - start:.1f} s")
     return tuned, search.record()
 
 

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 ROW = 22
 """Pixels of a row under the curves."""
 DODGE_DECADES = 0.05
+MOST_DECADES = 4.6
+"""A phone has room for the numbers of so many."""
 LOG_FROM = 4.0
 """A metric whose largest value is this many times the smallest is drawn on a logarithmic axis."""
 DRAWN = ("best", "stable", "usable", "best_rate", "width")
@@ -68,14 +70,14 @@ def curves(found: Found, narrow: bool = False) -> bytes:
     reach = (min(every) - 0.25, max(every) + 0.25)
 
     axes = panel(figure, left, top, right, bottom)
-    _frame(axes, reach, labels=False)
+    _frame(axes, reach, narrow, labels=False)
     _curve_panel(axes, found, looks)
     axes.grid(axis="y", color=RULE, lw=0.8)
     title = with_unit(grid.metric) + (" (log scale)" if axes.get_yscale() == "log" else "")
     _heading(axes, title, bottom - top)
 
     usable = panel(figure, left, rows_top, right, rows_bottom)
-    _frame(usable, reach, labels=not dead)
+    _frame(usable, reach, narrow, labels=not dead)
     usable.set_ylim(len(grid.variants) - 0.5, -0.5)
     _heading(usable, "usable range", rows_bottom - rows_top)
     for row, each in enumerate(found.variants):
@@ -99,7 +101,7 @@ def curves(found: Found, narrow: bool = False) -> bytes:
             usable.plot(at, [row], ls="", marker=look.marker, ms=8, mew=0, color=look.color)
     if dead:
         below = panel(figure, left, dead_top, right, ends)
-        _frame(below, reach, labels=True)
+        _frame(below, reach, narrow, labels=True)
         below.set_ylim(len(dead) - 0.5, -0.5)
         below.grid(visible=False)  # no line runs through a number
         _heading(below, f"diverged or at chance, of {len(grid.seeds)} seeds", ends - dead_top)
@@ -230,10 +232,11 @@ def _ends(contrasts: Iterable[Contrast], factor: float) -> list[float]:
     ]
 
 
-def _frame(axes: Axes, reach: tuple[float, float], labels: bool) -> None:
+def _frame(axes: Axes, reach: tuple[float, float], narrow: bool, labels: bool) -> None:
     """The axis of rates: a line and a number at every power of ten."""
     axes.set_xlim(*reach)
-    powers = list(range(math.ceil(reach[0]), math.floor(reach[1]) + 1))
+    every = 2 if narrow and reach[1] - reach[0] > MOST_DECADES else 1
+    powers = list(range(math.ceil(reach[0]), math.floor(reach[1]) + 1, every))
     axes.set_xticks(powers, [rate_text(10.0**power) if labels else "" for power in powers])
     axes.grid(axis="x", color=RULE, lw=0.8)
     axes.tick_params(axis="y", length=0)

@@ -22,10 +22,11 @@ from harness.report.lr_grid_units import best_text, delta_text, rate_text, size
 from harness.report.lr_grid_words import Words, proof, words_of
 from harness.report.markup import Plate, data_uri, fill
 from harness.report.summary import NextStep
-from harness.report.wording import clean, metric_title, scale
+from harness.report.wording import clean, decimals, metric_title, number, scale
 
 if TYPE_CHECKING:
     from harness.lr_grid.record import Grid
+    from harness.stats import Contrast
 
 WORDS = {"supported": "allows", "refuted": "does not allow", "inconclusive": "inconclusive"}
 
@@ -78,7 +79,7 @@ def _claim(found: Found, one: Allowance) -> str:
 def _chips(found: Found) -> list[dict[str, str]]:
     chips = [
         {
-            "verdict": each.ruling,
+            "verdict": {"supported": "better", "refuted": "worse"}.get(each.ruling, each.ruling),
             "text": clean(f"{each.variant}: {WORDS[each.ruling]} a higher rate")
             if each.ruling != "inconclusive"
             else clean(f"{each.variant}: higher rate inconclusive"),
@@ -86,9 +87,19 @@ def _chips(found: Found) -> list[dict[str, str]]:
         for each in found.allowances
     ]
     return chips + [
-        {"verdict": each.verdict, "text": clean(f"{each.variant} {each.verdict} at its best rate")}
+        {
+            "verdict": each.verdict,
+            "text": clean(f"{each.variant} {each.verdict} {_gap(found, each)}"),
+        }
         for each in found.contrasts["best"]
     ]
+
+
+def _gap(found: Found, contrast: Contrast) -> str:
+    unit = scale(found.grid.metric)
+    places = decimals([contrast.se * unit.factor], contrast.difference * unit.factor)
+    amount = number(contrast.difference * unit.factor, places, signed=True)
+    return f"{amount} {unit.difference_unit}".rstrip()
 
 
 def _curves(found: Found) -> Plate:

@@ -84,7 +84,8 @@ def table(summary: Summary, width: int = 80) -> list[str]:
     names = list(dict.fromkeys(name for row in made for name in row))
     level = {"95% interval": f"{level_text(summary.contrasts)} interval".lstrip()}
     long = level | {"difference": f"difference from {clean(summary.baseline)}"}
-    for titles in (long, level):
+    short = level | {"difference": "diff."}
+    for titles in (long, level, short):
         for gap in ("   ", "  "):
             laid = _aligned(made, names, titles, gap)
             if max(map(len, laid)) <= width:

@@ -1,30 +1,35 @@
-"""Trains a stack of cells and records each as a run: the road that every cell takes.
+"""Trains stacks of cells and records each cell as a run: the road that every cell takes.
 
-In: cells that may train together, an open loader, and the run they belong under (a comparison's or
-a study's). Out: each cell's run id and outcome, as soon as it is recorded. An interruption leaves
-no run RUNNING; a cell that is done is recorded whole.
+In: stacks, an open loader, and the run they belong under (a comparison's or a study's). Out: each
+cell's run id and outcome, as soon as it is recorded. Stacks train in processes of their own where
+that pays (`training/parallel.py`); all recording is done here, while they go on. An interruption
+leaves no run RUNNING; a cell that is done is recorded whole.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
-from harness.data.loaders import Loader
+from harness.config import Data
+from harness.data.loaders import Loader, open_loader
+from harness.data.parquet import Card
 from harness.errors import Interrupted, ResourceError
 from harness.experiment import Cell
 from harness.interrupt import uninterrupted
 from harness.plan import Plan
 from harness.recording import Options, Recorder, cell_tags, dataset_info, params
-from harness.training.loop import Epoch, Outcome, Stop, train
-from harness.training.stack import Stack, group
-from harness.training.step import choose_executor
+from harness.training.loop import Epoch, Outcome, Stop
+from harness.training.parallel import Job, Started, processes_for, split, train_jobs
+from harness.training.stack import group
 
 if TYPE_CHECKING:
     from harness.tracking import Finished, Role
@@ -43,7 +48,7 @@ class Progress:
     samples_per_second: float
     metric: str
     value: float
-    diverged: int
+    diverged: int = 0
     stopped: int = 0
 
 
@@ -82,76 +87,123 @@ class Watch:
     title: str = ""
 
 
-def train_stack(
-    cells: Sequence[Cell],
+@dataclass(frozen=True)
+class Stacked:
+    """Cells to train together, who leaves them early, and cells that train along unrecorded."""
+
+    cells: Sequence[Cell]
+    watch: Watch
+    stop: Stop | None = None
+    company: Sequence[Cell] = ()
+
+
+def train_stacks(
+    stacks: Sequence[Stacked],
     loader: Loader,
     parent: Parent,
     entry: Callable[[Cell], Entry],
-    watch: Watch,
     show: Show,
     *,
     test: bool = True,
-    stop: Stop | None = None,
-    company: Sequence[Cell] = (),
     each_epoch: Callable[[Epoch], None] = lambda event: None,
 ) -> Iterator[tuple[str, Outcome]]:
-    """Trains one stack; yields run id and outcome of each cell once it is recorded.
-
-    `company` are cells that train along and are not recorded.
+    """Trains stacks, several at once where that pays; yields run id and outcome of each cell.
 
     Raises:
-        ResourceError: the GPU ran out of memory.
+        ResourceError: memory ran out.
     """
-    stack = open_stack([*cells, *company], loader, parent.options.device)
-    executor = choose_executor(stack, parent.options.executor)
-    dataset = dataset_info(parent.plan)
-    open_runs: dict[Cell, str] = {}
-    with _ending(parent.store, open_runs):
-        for cell in cells:
-            own = entry(cell)
-            tags = {
-                **cell_tags(cell, parent.plan, parent.options),
-                "harness.executor": executor,
-                "harness.stack": f"{len(cells)} cell{'s' * (len(cells) > 1)}",
-                **own.tags,
-            }
-            with uninterrupted():
-                open_runs[cell] = parent.store.start_cell(
-                    parent.run_id, own.name, own.params, tags, dataset, role=parent.role
-                )
-        recorder = Recorder(parent.store, open_runs, parent.work)
-        diverged = stopped = 0
-        for event in train(stack, loader, executor, test, stop):
-            if isinstance(event, Outcome) and event.cell in company:
-                continue
-            if isinstance(event, Epoch):
-                for cell in company:
+    options = parent.options
+    every = [cell for stack in stacks for cell in stack.cells]
+    if not every:
+        return
+    processes = processes_for(every, loader, options.device)
+    stacks = _split(stacks, processes)
+    jobs = [
+        Job([*each.cells, *each.company], options.device, options.executor, test, each.stop)
+        for each in stacks
+    ]
+    recorder = Recorder(parent.store, parent.work)
+    shown: dict[int, Progress] = {}
+    with _ending(parent.store, recorder.open_runs):
+        for number, event in train_jobs(jobs, loader, processes):
+            stack = stacks[number]
+            if isinstance(event, Started):
+                shown[number] = _begin(stack, event, parent, entry, recorder)
+            elif isinstance(event, Epoch):
+                for cell in stack.company:
                     event.rows.pop(cell, None)
                 with uninterrupted():
                     recorder.epoch(event)
                 each_epoch(event)
-                if not event.rows:
-                    continue
-                show(
-                    Progress(
-                        label=watch.label,
-                        cells=len(cells),
-                        executor=executor,
-                        epoch=event.number,
-                        epochs=stack.epochs,
-                        samples_per_second=event.samples_per_second,
-                        metric=watch.title or watch.metric,
-                        value=watch.pick([row[watch.metric] for row in event.rows.values()]),
-                        diverged=diverged,
-                        stopped=stopped,
-                    )
-                )
-            else:
-                diverged += event.diverged_step is not None
-                stopped += event.stopped
+                if event.rows:
+                    shown[number] = _advanced(shown[number], event, stack.watch)
+                    show(shown[number])
+            elif event.cell not in stack.company:
                 with uninterrupted():
                     run_id = recorder.finish(event)
+                at = shown[number]
+                diverged = at.diverged + (event.diverged_step is not None)
+                shown[number] = replace(at, diverged=diverged, stopped=at.stopped + event.stopped)
                 yield run_id, event
+
+
+def _split(stacks: Sequence[Stacked], parts: int) -> list[Stacked]:
+    """Stacks cut in two until each process has one. One whose cells are compared stays whole."""
+    free = [each for each in stacks if each.stop is None and not each.company]
+    bound = [each for each in stacks if each.stop is not None or each.company]
+    owner = {cell: each for each in free for cell in each.cells}
+    cut = split([each.cells for each in free], parts - len(bound))
+    pieces = Counter(id(owner[cells[0]]) for cells in cut)
+    seen: Counter[int] = Counter()
+    found = []
+    for cells in cut:
+        whole = owner[cells[0]]
+        seen[id(whole)] += 1
+        label, of = whole.watch.label, pieces[id(whole)]
+        label = f"{label} {seen[id(whole)]}/{of}" if of > 1 else label
+        found.append(replace(whole, cells=cells, watch=replace(whole.watch, label=label)))
+    return [*found, *bound]
+
+
+def _begin(
+    stack: Stacked,
+    started: Started,
+    parent: Parent,
+    entry: Callable[[Cell], Entry],
+    recorder: Recorder,
+) -> Progress:
+    """Opens a run for each cell of a stack that has begun."""
+    count = len(stack.cells)
+    dataset = dataset_info(parent.plan)
+    for cell in stack.cells:
+        own = entry(cell)
+        tags = {
+            **cell_tags(cell, parent.plan, parent.options),
+            "harness.executor": started.executor,
+            "harness.stack": f"{count} cell{'s' * (count > 1)}",
+            **own.tags,
+        }
+        with uninterrupted():
+            run_id = parent.store.start_cell(
+                parent.run_id, own.name, own.params, tags, dataset, role=parent.role
+            )
+            recorder.begin(cell, run_id)
+    return Progress(
+        label=stack.watch.label,
+        cells=count,
+        executor=started.executor,
+        epoch=0,
+        epochs=started.epochs,
+        samples_per_second=0.0,
+        metric=stack.watch.title or stack.watch.metric,
+        value=math.nan,
+    )
+
+
+def _advanced(at: Progress, event: Epoch, watch: Watch) -> Progress:
+    values = [row[watch.metric] for row in event.rows.values()]
+    speed = event.samples_per_second
+    return replace(at, epoch=event.number, samples_per_second=speed, value=watch.pick(values))
 
 
 @dataclass(frozen=True)
@@ -192,21 +244,33 @@ def validate(
     def entry(cell: Cell) -> Entry:
         return Entry(cell.name, params(parent.plan, cell), tags)
 
-    for stack in group(todo):
-        trained = train_stack(stack, open_data(), parent, entry, watch, show, test=False)
+    stacks = [Stacked(stack, watch) for stack in group(todo)]
+    if stacks:
+        trained = train_stacks(stacks, open_data(), parent, entry, show, test=False)
         for run_id, outcome in trained:
             diverged = outcome.diverged_step is not None
             found[outcome.cell] = Validated(run_id, outcome.metrics[metric], diverged)
     return {cell: found[cell] for cell in cells}
 
 
-def open_stack(cells: Sequence[Cell], loader: Loader, device: str) -> Stack:
-    """The stack of these cells at its first step."""
-    card = loader.card
-    batch_size = cells[0].config.batch_size
-    assert batch_size is not None, "settings are resolved before training"
-    steps = loader.rows("train", cells[0].seed) // batch_size
-    return Stack(cells, card.input_shape, card.outputs, steps, device)
+@contextmanager
+def open_data(
+    card: Card, settings: Data, options: Options, preparing: Preparing | None
+) -> Iterator[Callable[[], Loader]]:
+    """Opens the data on first use: what is complete needs none."""
+    opened: list[Loader] = []
+
+    def get() -> Loader:
+        if not opened:
+            device = torch.device(options.device)
+            opened.append(open_loader(card, settings, device, preparing))
+        return opened[0]
+
+    try:
+        yield get
+    finally:
+        for loader in opened:
+            loader.close()
 
 
 @contextmanager

@@ -114,6 +114,7 @@ def show(
 )
 @click.option("--trials", type=click.IntRange(min=1), help="Trials for each search [default: 16].")
 @click.option("--lr-grid", is_flag=True, help="Train at nine learning rates instead.")
+@click.option("--rates", type=click.IntRange(9, 17), help="Learning rates of the grid, up to 17.")
 def run(
     name: str,
     assignments: tuple[str, ...],
@@ -129,6 +130,7 @@ def run(
     tune: Literal["none", "each", "shared"],
     trials: int | None,
     lr_grid: bool,
+    rates: int | None,
 ) -> None:
     """Train every variant of experiment NAME with every seed, and compare them."""
     from harness.plan import with_epochs
@@ -142,6 +144,8 @@ def run(
         )
     if trials is not None and tune == "none":
         raise click.UsageError("--trials is for a search: --tune each or --tune shared")
+    if rates is not None and not lr_grid:
+        raise click.UsageError("--rates goes with --lr-grid")
     if lr_grid and (until or tune != "none"):
         raise click.UsageError("--lr-grid trains at every rate: it goes without --tune and --until")
     from harness.commands.run import Asked, run_experiment
@@ -152,7 +156,7 @@ def run(
     if lr_grid:
         from harness.commands.lr_grid import run_grid
 
-        run_grid(project, experiment, asked)
+        run_grid(project, experiment, asked, rates or 9)
     else:
         run_experiment(project, experiment, asked, max_seeds)
 
@@ -224,7 +228,7 @@ def tune(
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
 @click.option("--open/--no-open", "open_browser", default=True, help="Open the browser.")
 @click.option("--experiment", metavar="NAME", help="Open on this experiment.")
-@click.option("--study", metavar="NAME", help="Open on this study's trials.")
+@click.option("--study", metavar="NAME", help="Open on this study, or on this grid.")
 def ui(port: int, open_browser: bool, experiment: str | None, study: str | None) -> None:
     """Browse the runs in the MLflow UI, grouped by variant."""
     from harness.commands.ui import open_ui

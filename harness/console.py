@@ -26,8 +26,7 @@ class TrainingDisplay:
     def __init__(self, label_width: int) -> None:
         self.label_width = label_width
         self.bars: Bars | None = _bars() if sys.stdout.isatty() else None
-        self.task: TaskID | None = None
-        self.current = ""
+        self.tasks: dict[str, TaskID] = {}
         self.last_line = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -59,21 +58,18 @@ class TrainingDisplay:
     def preparing(self, what: str, done: int, total: int) -> None:
         """Shows work on the data before training."""
         if self.bars:
-            if self.current != what:
-                self.current = what
-                self.task = self.bars.add_task(what, total=total, speed="")
-            assert self.task is not None
-            self.bars.update(self.task, completed=done, total=total)
+            if what not in self.tasks:
+                self.tasks[what] = self.bars.add_task(what, total=total, speed="")
+            self.bars.update(self.tasks[what], completed=done, total=total)
         elif done >= total or time.monotonic() - self.last_line > self.line_seconds:
             click.echo(f"  {what}  {done:,}/{total:,}")
             self.last_line = time.monotonic()
 
     def _bar(self, bars: Bars, at: Progress) -> None:
         text = self._text(at)
-        if at.epoch == 0 or self.task is None or self.current != text:
-            self.current = text
-            self.task = bars.add_task(text, total=at.epochs, speed="")
-        bars.update(self.task, completed=at.epoch, speed=_speed(at))
+        if at.epoch == 0 or text not in self.tasks:
+            self.tasks[text] = bars.add_task(text, total=at.epochs, speed="")
+        bars.update(self.tasks[text], completed=at.epoch, speed=_speed(at))
 
     def _text(self, at: Progress) -> str:
         cells = f"{at.cells} cell{'s' * (at.cells > 1)}"

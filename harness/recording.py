@@ -45,22 +45,30 @@ class Options:
 
 
 class Recorder:
-    """Writes the epochs and outcomes of a stack's cells into their runs, some seconds at a time."""
+    """Writes the epochs and outcomes of cells into their runs, some seconds at a time.
+
+    `open_runs` are those that have begun and not ended.
+    """
 
     flush_seconds = 10.0
 
-    def __init__(self, store: Store, open_runs: dict[Cell, str], work: Path) -> None:
-        self.store, self.open_runs, self.work = store, open_runs, work
-        self.history: dict[Cell, list[Row]] = {cell: [] for cell in open_runs}
-        self.logged = dict.fromkeys(open_runs, 0)
+    def __init__(self, store: Store, work: Path) -> None:
+        self.store, self.work = store, work
+        self.open_runs: dict[Cell, str] = {}
+        self.history: dict[Cell, list[Row]] = {}
+        self.logged: dict[Cell, int] = {}
         self.last_flush = time.monotonic()
+
+    def begin(self, cell: Cell, run_id: str) -> None:
+        """Takes charge of a run that has just begun."""
+        self.open_runs[cell], self.history[cell], self.logged[cell] = run_id, [], 0
 
     def epoch(self, event: Epoch) -> None:
         """Keeps the rows of an epoch; writes what has gathered when some seconds have passed."""
         for cell, row in event.rows.items():
             self.history[cell].append(row)
         if time.monotonic() - self.last_flush > self.flush_seconds:
-            for cell in event.rows:
+            for cell in self.open_runs:
                 self._flush(cell)
             self.last_flush = time.monotonic()
 
@@ -79,7 +87,7 @@ class Recorder:
             tags["harness.pruned"] = str(outcome.epochs)
         self.store.finish_cell(run_id, outcome.metrics, tags, folder)
         shutil.rmtree(folder)
-        del self.open_runs[cell]
+        del self.open_runs[cell], self.history[cell], self.logged[cell]
         return run_id
 
     def _flush(self, cell: Cell) -> None:

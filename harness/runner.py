@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from harness import identity
-from harness.cells import Entry, Parent, Preparing, Show, Watch, train_stack
+from harness.cells import Entry, Parent, Preparing, Show, Stacked, Watch, train_stacks
 from harness.config import NOT_RESULT_AFFECTING
 from harness.data.loaders import Loader, open_loader
 from harness.errors import Interrupted, ResourceError
@@ -213,18 +213,20 @@ def _train(
     parent: Parent,
     show: Show,
 ) -> Iterator[tuple[Cell, str]]:
-    """Trains stack after stack; yields each cell with its run id once it is recorded."""
+    """Trains the stacks; yields each cell with its run id once it is recorded."""
     watched = "val/" + plan.outline.metric.partition("/")[2]
 
     def entry(cell: Cell) -> Entry:
         return Entry(cell.name, params(plan, cell), {})
 
-    for cells in stacks:
+    def watch(cells: Sequence[Cell]) -> Watch:
         variants = list(dict.fromkeys(cell.variant for cell in cells))
         label = variants[0] if len(variants) == 1 else f"{len(variants)} variants"
-        watch = Watch(label, watched, statistics.fmean)
-        for run_id, outcome in train_stack(cells, loader, parent, entry, watch, show):
-            yield outcome.cell, run_id
+        return Watch(label, watched, statistics.fmean)
+
+    together = [Stacked(cells, watch(cells)) for cells in stacks]
+    for run_id, outcome in train_stacks(together, loader, parent, entry, show):
+        yield outcome.cell, run_id
 
 
 def _data_settings(plan: Plan) -> Any:

@@ -85,7 +85,7 @@ def run_grid(
     store.describe(grid.run_id, "\n".join(["```", *lines(grid, 100), "```"]))
     _attach_report(store, grid)
     click.echo(f"  report   harness report {experiment.name} --lr-grid")
-    click.echo(f"  browse   harness ui, experiment {plan.name}")
+    click.echo(f"  browse   harness ui --study {plan.name}")
     diverged = sum(len(each) for v in grid.variants for each in v.diverged.values())
     if diverged == sum(len(each) for v in grid.variants for each in v.values.values()):
         raise RunsFailedError(
@@ -184,7 +184,7 @@ def _plan_lines(
 def _dry_run_lines(plan: GridPlan, finished: Mapping[str, Finished]) -> Iterator[str]:
     import math
 
-    from harness.commands.run import _duration as duration
+    from harness.commands.run import duration
     from harness.plan import estimated_seconds
 
     known = set(reused(plan, finished))

@@ -237,11 +237,12 @@ def _dry_run_lines(plan: Plan, work: Work) -> Iterator[str]:
     cells = [cell for stack in work.stacks for cell in stack]
     features = math.prod(plan.card.input_shape)
     seconds = estimated_seconds(cells, plan.card.rows["train"], features, plan.card.outputs)
-    yield f"  training  about {_duration(seconds)} on a processor like two 2020s cores"
+    yield f"  training  about {duration(seconds)} on a processor like two 2020s cores"
     yield "            nothing was started"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
     if seconds < 90:
         return f"{max(seconds, 1):.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -49,10 +49,11 @@ def _latest(store: Store, experiment: str | None) -> str | None:
 
 
 def _study(store: Store, name: str) -> str:
-    if not store.studies(name):
-        known = sorted({each.name for each in store.studies()})
+    studies = {each.name for each in store.studies()}
+    known = sorted(studies | {each.experiment for each in store.grids()})
+    if name not in known:
         raise ConfigError(
-            f"no study '{name}' is recorded",
+            f"no study or grid '{name}' is recorded",
             f"recorded: {', '.join(known)}" if known else f"run it: harness tune {name}",
         )
     return name

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.config import TrainConfig
+from harness.config import HEAVY_MOMENTUM, TrainConfig, customary_rate
 from harness.errors import ConfigError
 from harness.experiment import Cell, Experiment, check_name, digest
 from harness.plan import Outline, Plan, cell_of
@@ -24,15 +24,6 @@ STEP_DECADES = 0.5
 USUAL_RATES, MOST_RATES = 9, 17
 BELOW = 4
 """How many of the rates lie below the customary one, as many as above it in a usual grid."""
-MOMENTUM = 0.5
-"""From here on, a step is so much longer that the customary rate is another."""
-CENTRES: dict[str, float] = {
-    "sgd": 0.1,
-    "sgd with momentum": 0.01,
-    "adam": 1e-3,
-    "adamw": 1e-3,
-}
-"""The learning rate at which people start with an optimizer."""
 
 
 class Point(NamedTuple):
@@ -68,9 +59,9 @@ def grid_name(experiment: str) -> str:
 
 
 def optimizer_name(config: TrainConfig) -> str:
-    """The kind of optimizer, as `CENTRES` has it."""
+    """The kind of optimizer, momentum told apart: it makes the customary rate another."""
     optim = config.optim
-    heavy = optim.kind == "sgd" and optim.momentum >= MOMENTUM
+    heavy = optim.kind == "sgd" and optim.momentum >= HEAVY_MOMENTUM
     return "sgd with momentum" if heavy else optim.kind
 
 
@@ -79,7 +70,7 @@ def rates_of(config: TrainConfig, count: int = USUAL_RATES) -> tuple[float, ...]
 
     Three significant digits, so that the same rate on two grids is the same number.
     """
-    centre = CENTRES[optimizer_name(config)]
+    centre = customary_rate(config.optim)
     decades = (STEP_DECADES * (step - BELOW) for step in range(count))
     return tuple(float(f"{centre * 10**each:.3g}") for each in decades)
 

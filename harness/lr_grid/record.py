@@ -14,7 +14,7 @@ class VariantGrid:
     """One variant's part of a grid.
 
     Attributes:
-        optimizer: as in `CENTRES`; variants with the same `rates` can be compared in their rates.
+        optimizer: its kind; variants with the same `rates` can be compared in their rates.
         own_rate: the learning rate that the experiment states.
         rates: rising.
         values: rate -> seed -> validation metric; a diverged cell's is that of chance.

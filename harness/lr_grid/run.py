@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import torch
-
-from harness.cells import Parent, Preparing, Show, validate
+from harness.cells import Parent, Preparing, Show, open_data, validate
 from harness.config import TrainConfig
-from harness.data.loaders import Loader, open_loader
 from harness.data.parquet import Card
 from harness.errors import Interrupted
 from harness.interrupt import uninterrupted
@@ -73,13 +69,14 @@ def run_grid(
         parent = Parent(store, run_id, drawn.plan, options, project.runs_dir / "work")
         # the saved view shows the cells of one comparison, or of one grid
         tags = {"harness.grid": drawn.key, "harness.comparison": drawn.key}
-        with _data(drawn, options, preparing) as open_data:
+        settings = next(iter(drawn.plan.outline.configs.values())).data
+        with open_data(drawn.plan.card, settings, options, preparing) as get:
             validate(
                 list(drawn.cells),
                 parent,
                 drawn.metric,
                 finished,
-                open_data,
+                get,
                 show,
                 label="grid",
                 tags=tags,
@@ -168,24 +165,3 @@ def _variant(
             rate: {seed: run.run_id for seed, run in runs.items()} for rate, runs in at.items()
         },
     )
-
-
-@contextmanager
-def _data(
-    drawn: GridPlan, options: Options, preparing: Preparing | None
-) -> Iterator[Callable[[], Loader]]:
-    """Opens the data on first use: a grid that is complete needs none."""
-    opened: list[Loader] = []
-
-    def get() -> Loader:
-        if not opened:
-            settings = next(iter(drawn.plan.outline.configs.values())).data
-            device = torch.device(options.device)
-            opened.append(open_loader(drawn.plan.card, settings, device, preparing))
-        return opened[0]
-
-    try:
-        yield get
-    finally:
-        for loader in opened:
-            loader.close()

@@ -94,9 +94,10 @@ class Queries:
         return reading.read_comparison(self._client, self.uri, run_id)
 
     @guarded
-    def grids(self, experiment: str) -> list[ComparisonInfo]:
-        """Grids of learning rates in that MLflow experiment, the last updated first."""
-        return reading.comparisons(self._client, self._ids(experiment), "grid")
+    def grids(self, name: str | None = None) -> list[ComparisonInfo]:
+        """Grids of learning rates in that MLflow experiment or all, the last updated first."""
+        ids = self._marked_ids() if name is None else self._ids(name)
+        return reading.comparisons(self._client, ids, "grid")
 
     @guarded
     def read_grid(self, run_id: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.cells import Parent, Preparing, Show, validate
+from harness.cells import Parent, Preparing, Show, open_data, validate
 from harness.config import TrainConfig, customary_rate
 from harness.errors import ConfigError, RunsFailedError
 from harness.experiment import Experiment
@@ -26,7 +26,7 @@ from harness.recording import Options
 from harness.space import Choice, Float, Space, Study
 from harness.stats_search import at_edge
 from harness.study import StudyResult, as_json, plan_study
-from harness.tuning.grow import open_data, run_study
+from harness.tuning.grow import run_study
 
 if TYPE_CHECKING:
     from harness.tracking.store import Store

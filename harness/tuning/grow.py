@@ -11,19 +11,25 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import optuna
-import torch
 from filelock import FileLock, Timeout
 from optuna.trial import Trial as LiveTrial
 
-from harness.cells import Entry, Parent, Preparing, Show, Watch, train_stack
-from harness.config import Data, TrainConfig
-from harness.data.loaders import Loader, open_loader
-from harness.data.parquet import Card
+from harness.cells import (
+    Entry,
+    Parent,
+    Preparing,
+    Show,
+    Stacked,
+    Watch,
+    open_data,
+    train_stacks,
+)
+from harness.config import TrainConfig
+from harness.data.loaders import Loader
 from harness.errors import BusyError
 from harness.experiment import Cell, digest
 from harness.interrupt import uninterrupted
@@ -32,11 +38,11 @@ from harness.project import Project
 from harness.recording import Options, comparison_tags, parameter_count
 from harness.space import LEAST_SEEDS
 from harness.study import StudyPlan, StudyResult, Trial, rows_of_epoch, trial_name
-from harness.training.loop import Outcome
+from harness.training.loop import Epoch, Outcome
 from harness.training.stack import MOST_CELLS, group
 from harness.tuning import journal as journals
 from harness.tuning.fresh import evaluate
-from harness.tuning.pruning import Halving, rounds, worse_seeds
+from harness.tuning.pruning import BRACKET_TRIALS, Halving, rounds, worse_seeds
 
 if TYPE_CHECKING:
     from harness.tracking import Finished, Status
@@ -131,26 +137,6 @@ def run_study(
     return found, run_id
 
 
-@contextmanager
-def open_data(
-    card: Card, settings: Data, options: Options, preparing: Preparing | None
-) -> Iterator[Callable[[], Loader]]:
-    """Opens the data on first use: a study that is complete needs none."""
-    opened: list[Loader] = []
-
-    def get() -> Loader:
-        if not opened:
-            device = torch.device(options.device)
-            opened.append(open_loader(card, settings, device, preparing))
-        return opened[0]
-
-    try:
-        yield get
-    finally:
-        for loader in opened:
-            loader.close()
-
-
 def _train_batch(going: _Going, batch: Sequence[LiveTrial]) -> None:
     """Trains the trials and tells them, in order: the sampler always sees the same history."""
     drawn, study = going.drawn, going.drawn.study
@@ -201,7 +187,10 @@ def _scores(going: _Going, cells: Mapping[Cell, int]) -> Iterator[tuple[Cell, Sc
         earlier = going.recorded.get((number, cell.seed))
         if earlier and earlier.status == "FINISHED" and earlier.fingerprint == cell.fingerprint:
             on_record[cell] = earlier
-    whole_trials = max(MOST_CELLS // len(drawn.study.seeds), 1) * len(drawn.study.seeds)
+    halving = drawn.study.pruner == "halving"
+    width = BRACKET_TRIALS if halving else MOST_CELLS // len(drawn.study.seeds)
+    whole_trials = max(width, 1) * len(drawn.study.seeds)
+    todo = []
     for stack in group(cells, whole_trials):
         if all(cell in on_record for cell in stack):
             for cell in stack:
@@ -210,42 +199,48 @@ def _scores(going: _Going, cells: Mapping[Cell, int]) -> Iterator[tuple[Cell, Sc
         for cell in stack:
             if earlier := going.recorded.pop((cells[cell], cell.seed), None):
                 going.parent.store.delete_run(earlier.run_id)
-        yield from _trained(going, stack, cells)
+        todo.append(stack)
+    yield from _trained(going, todo, cells)
 
 
 def _trained(
-    going: _Going, stack: Sequence[Cell], trial_of: Mapping[Cell, int]
+    going: _Going, stacks: Sequence[Sequence[Cell]], trial_of: Mapping[Cell, int]
 ) -> Iterator[tuple[Cell, Scored]]:
     drawn, metric = going.drawn, going.drawn.metric
-    stop = None
-    if drawn.study.pruner == "halving" and len({trial_of[cell] for cell in stack}) > 1:
-        stop = Halving(stack, trial_of, metric, drawn.goal)
-    curves: dict[Cell, list[float]] = {cell: [] for cell in stack}
-    seconds = dict.fromkeys(stack, 0.0)
+    curves: dict[Cell, list[float]] = {}
+    seconds: dict[Cell, float] = {}
 
-    def note(event: Any) -> None:
+    def note(event: Epoch) -> None:
         for cell, row in event.rows.items():
-            curves[cell].append(row[metric])
-            seconds[cell] += row.get("train_seconds", 0.0)
+            curves.setdefault(cell, []).append(row[metric])
+            seconds[cell] = seconds.get(cell, 0.0) + row.get("train_seconds", 0.0)
 
+    if stacks:
+        together = [_stacked(going, stack, trial_of) for stack in stacks]
+        trained = train_stacks(
+            together,
+            going.open_data(),
+            going.parent,
+            lambda cell: _entry(cell, trial_of[cell], drawn),
+            going.show,
+            test=False,
+            each_epoch=note,
+        )
+        for run_id, outcome in trained:
+            cell = outcome.cell
+            yield cell, _scored(run_id, outcome, metric, curves[cell], seconds[cell])
+
+
+def _stacked(going: _Going, stack: Sequence[Cell], trial_of: Mapping[Cell, int]) -> Stacked:
+    """A stack of trials: what is shown of it, and who is stopped early."""
+    drawn = going.drawn
     numbers = sorted({trial_of[cell] for cell in stack})
     label = f"trials {numbers[0]}-{numbers[-1]}" if numbers[1:] else f"trial {numbers[0]}"
-    watch = Watch(label, metric, max if drawn.goal == "max" else min, f"best {metric}")
-    trained = train_stack(
-        stack,
-        going.open_data(),
-        going.parent,
-        lambda cell: _entry(cell, trial_of[cell], drawn),
-        watch,
-        going.show,
-        test=False,
-        stop=stop,
-        company=_company(stack) if going.batch > 1 else (),
-        each_epoch=note,
-    )
-    for run_id, outcome in trained:
-        cell = outcome.cell
-        yield cell, _scored(run_id, outcome, metric, curves[cell], seconds[cell])
+    watch = Watch(label, drawn.metric, max if drawn.goal == "max" else min, f"best {drawn.metric}")
+    stop = None
+    if drawn.study.pruner == "halving" and numbers[1:]:
+        stop = Halving(stack, trial_of, drawn.metric, drawn.goal)
+    return Stacked(stack, watch, stop, _company(stack) if going.batch > 1 else ())
 
 
 def _company(stack: Sequence[Cell]) -> list[Cell]:

@@ -21,6 +21,8 @@ from optuna.trial import Trial as LiveTrial
 from harness.experiment import Cell
 from harness.training.loop import Epoch
 
+BRACKET_TRIALS = 8
+"""Trials that are halved together. Two brackets make a batch, and may train side by side."""
 KEEP_ONE_IN = 2
 FIRST_SHARE = 1 / 8
 """No trial is judged before this share of its epochs."""

@@ -1,0 +1,221 @@
+"""Several stacks at once, each in a process of its own, their events in one stream.
+
+In: jobs, one for each stack. Out: pairs of (job's number, event), as they come. A small model
+cannot keep two cores busy, two small models can; and whoever records the events does so while the
+others train. The numbers are those of training one after another: a cell's do not depend on its
+company, and small stacks use one thread either way.
+
+The processes are forked (the data is shared, nothing is imported again) and end when their parent
+does. They are not used on a GPU, for large models, or with loaders that have workers of their own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any, TypeAlias
+
+import torch
+
+from harness import models
+from harness.data.loaders import Loader
+from harness.errors import ResourceError
+from harness.experiment import Cell
+from harness.training.loop import ONE_THREAD_FLOPS, Epoch, Outcome, Stop, train
+from harness.training.stack import Stack
+from harness.training.step import Executor, choose_executor
+
+FEWEST_CELLS = 4
+"""A stack is not split into parts smaller than this: they would cost more than they gain."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if sys.platform != "win32" else ()
+
+
+@dataclass(frozen=True)
+class Job:
+    """A stack to train. `asked` names an executor, or "auto"."""
+
+    cells: Sequence[Cell]
+    device: str = "cpu"
+    asked: str = "auto"
+    test: bool = True
+    stop: Stop | None = None
+
+
+@dataclass(frozen=True)
+class Started:
+    """The first event of a job."""
+
+    executor: Executor
+    epochs: int
+
+
+Event: TypeAlias = Started | Epoch | Outcome
+
+
+def processes_for(cells: Sequence[Cell], loader: Loader, device: str) -> int:
+    """How many stacks of such cells to train at once."""
+    own_workers = int(getattr(loader, "workers", 0))
+    if sys.platform != "linux" or device != "cpu" or own_workers:
+        return 1
+    if any(_step_flops(cell, loader) >= ONE_THREAD_FLOPS for cell in cells):
+        return 1  # one of them keeps all cores busy
+    return len(os.sched_getaffinity(0))
+
+
+def split(stacks: Sequence[Sequence[Cell]], parts: int) -> list[Sequence[Cell]]:
+    """The stacks, the largest cut in two until there is one for each process."""
+    found = list(stacks)
+    while found and len(found) < parts:
+        largest = max(found, key=len)
+        if len(largest) < 2 * FEWEST_CELLS:
+            break
+        at, half = found.index(largest), -(-len(largest) // 2)
+        found[at : at + 1] = [largest[:half], largest[half:]]
+    return found
+
+
+def train_jobs(
+    jobs: Sequence[Job], loader: Loader, processes: int = 1
+) -> Iterator[tuple[int, Event]]:
+    """Trains the jobs, `processes` at a time.
+
+    Yields:
+        A `Started` of each job, then what `train` yields; in order within a job.
+
+    Raises:
+        ResourceError: a process died, as when memory runs out.
+    """
+    if min(processes, len(jobs)) < 2:
+        for number, job in enumerate(jobs):
+            for each in _events(job, loader):
+                yield number, each
+        return
+    waiting = list(enumerate(jobs))
+    running: dict[Connection, tuple[int, Any]] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < processes:
+                number, job = waiting.pop(0)
+                reader, process = _start(job, loader)
+                running[reader] = number, process
+            for ready in wait(list[Any](running)):
+                assert isinstance(ready, Connection)
+                number, process = running[ready]
+                event = _receive(ready, process, jobs[number])
+                if event is not None:
+                    yield number, event
+                    continue
+                process.join()
+                ready.close()
+                del running[ready]
+    finally:
+        for reader, (_, process) in running.items():
+            process.kill()
+            process.join()
+            reader.close()
+
+
+def _events(job: Job, loader: Loader) -> Iterator[Event]:
+    config = job.cells[0].config
+    assert config.batch_size is not None, "settings are resolved before training"
+    steps = loader.rows("train", job.cells[0].seed) // config.batch_size
+    card = loader.card
+    stack = Stack(job.cells, card.input_shape, card.outputs, steps, job.device)
+    executor = choose_executor(stack, job.asked)
+    yield Started(executor, stack.epochs)
+    yield from train(stack, loader, executor, job.test, job.stop)
+
+
+def _start(job: Job, loader: Loader) -> tuple[Connection, Any]:
+    context = multiprocessing.get_context("fork")
+    reader, writer = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(job, loader, reader, writer), daemon=True)
+    # a signal between the fork and the child's first line would run the parent's handler there
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        with warnings.catch_warnings():
+            # Python 3.12 warns of threads at a fork; the child uses none of them
+            warnings.simplefilter("ignore", DeprecationWarning)
+            process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    writer.close()
+    return reader, process
+
+
+def _work(job: Job, loader: Loader, reader: Connection, writer: Connection) -> None:
+    """The child: sends every event, None at the end, an exception where there was one."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    reader.close()  # or a dead parent would leave the pipe open
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent acts
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    torch.set_num_threads(1)
+    try:
+        for event in _events(job, loader):
+            writer.send_bytes(pickle.dumps(_packed(event, job.cells)))
+        writer.send_bytes(pickle.dumps(None))
+    except BrokenPipeError:
+        pass
+    except BaseException as error:
+        writer.send_bytes(pickle.dumps(error))
+
+
+PR_SET_PDEATHSIG = 1
+
+
+def _packed(event: Event, cells: Sequence[Cell]) -> tuple[Any, ...]:
+    """An event as cheap bytes: cells by number, weights as arrays."""
+    if isinstance(event, Started):
+        return "started", event.executor, event.epochs
+    numbers = {cell: number for number, cell in enumerate(cells)}
+    if isinstance(event, Epoch):
+        rows = {numbers[cell]: row for cell, row in event.rows.items()}
+        return "epoch", event.number, rows, event.samples_per_second
+    weights = {name: tensor.numpy() for name, tensor in event.weights.items()}
+    facts = (event.metrics, weights, event.epochs, event.diverged_step, event.stopped)
+    return "outcome", numbers[event.cell], facts
+
+
+def _receive(reader: Connection, process: Any, job: Job) -> Event | None:
+    try:
+        packed = pickle.loads(reader.recv_bytes())
+    except EOFError:
+        process.join()
+        raise ResourceError(
+            f"a training process ended by itself (exit code {process.exitcode}), with "
+            f"{len(job.cells)} cells",
+            "if memory ran out, train fewer seeds at a time: --seeds 4",
+        ) from None
+    if packed is None:
+        return None
+    if isinstance(packed, BaseException):
+        raise packed
+    kind, *facts = packed
+    if kind == "started":
+        return Started(*facts)
+    if kind == "epoch":
+        number, rows, speed = facts
+        return Epoch(number, {job.cells[k]: row for k, row in rows.items()}, speed)
+    number, (metrics, weights, *rest) = facts
+    tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
+    return Outcome(job.cells[number], metrics, tensors, *rest)
+
+
+def _step_flops(cell: Cell, loader: Loader) -> float:
+    """As `step.step_flops`, before there is a stack."""
+    config, card = cell.config, loader.card
+    assert config.batch_size is not None, "settings are resolved before training"
+    with torch.device("meta"):
+        model = models.build(config.model, card.input_shape, card.outputs)
+    weights = sum(leaf.numel() for leaf in model.parameters() if leaf.ndim > 1)
+    return 6.0 * weights * config.batch_size

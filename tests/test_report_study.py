@@ -15,7 +15,7 @@ import pytest
 
 from harness.config import parse_assignment
 from harness.report.study import lines, pasted
-from harness.report.study_found import (
+from harness.report.study.found import (
     arguments,
     budget,
     command,
@@ -25,11 +25,11 @@ from harness.report.study_found import (
     sentence,
     winner,
 )
-from harness.report.study_marks import share_of
-from harness.report.study_page import study_html
-from harness.report.study_score import improvements
-from harness.report.study_tables import trials_table
-from harness.report.study_words import words_of
+from harness.report.study.marks import share_of
+from harness.report.study.page import study_html
+from harness.report.study.score import improvements
+from harness.report.study.tables import trials_table
+from harness.report.study.words import words_of
 from harness.stats import compare
 from harness.study import Evaluation, StudyResult, Trial
 

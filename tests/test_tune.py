@@ -268,4 +268,4 @@ def test_its_report_is_made_from_the_store_alone(project):
     assert out.count("wrote") == 4
     done = harness(project, "report", "--study", "lr-wormup", expect=3)
     assert f"recorded: {STUDY}" in done.err
-    assert "no study 'x'" in harness(project, "ui", "--study", "x", expect=3).err
+    assert "no study or grid 'x'" in harness(project, "ui", "--study", "x", expect=3).err

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from harness.report.study_found import default_trial, nothing, settings_text, state
+from harness.report.study.found import default_trial, nothing, settings_text, state
 from harness.report.tables import Table
 from harness.report.wording import (
     MINUS,

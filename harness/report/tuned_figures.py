@@ -25,8 +25,8 @@ from harness.report.canvas import (
     write,
     x_title,
 )
-from harness.report.study_found import drawn_scores, state, stopped
-from harness.report.study_marks import (
+from harness.report.study.found import drawn_scores, state, stopped
+from harness.report.study.marks import (
     Look,
     dimension_axis,
     frame,
@@ -37,7 +37,7 @@ from harness.report.study_marks import (
     share_of,
     width_px,
 )
-from harness.report.study_score import budgets
+from harness.report.study.score import budgets
 
 if TYPE_CHECKING:
     from harness.report.summary import Summary

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.report.markup import Plate
-from harness.report.study_found import LEARNING_SAMPLERS
-from harness.report.study_tables import budget_table, score, score_title
+from harness.report.study.found import LEARNING_SAMPLERS
+from harness.report.study.tables import budget_table, score, score_title
 from harness.report.tables import Table
 from harness.report.tuned import fairness, tuning_table
 from harness.report.tuned_figures import RATE, studies_with_curve, studies_with_rate

@@ -42,16 +42,23 @@ RIDES_ALONG = frozenset(
 MOST_CELLS = 64
 
 
-def group(cells: Iterable[Cell], most_cells: int = MOST_CELLS) -> list[list[Cell]]:
-    """Cells split into stacks, each of at most `most_cells`, in the order given."""
-    together: dict[str, list[Cell]] = {}
+def group(
+    cells: Iterable[Cell], most_cells: int = MOST_CELLS, together: int = 1
+) -> list[list[Cell]]:
+    """Cells split into stacks of about the same size, at most `most_cells`, in the order given.
+
+    Every `together` cells in a row stay in one stack.
+    """
+    alike: dict[str, list[Cell]] = {}
     for cell in cells:
-        together.setdefault(_structure(cell.config), []).append(cell)
-    return [
-        members[start : start + most_cells]
-        for members in together.values()
-        for start in range(0, len(members), most_cells)
-    ]
+        alike.setdefault(_structure(cell.config), []).append(cell)
+    stacks = []
+    for members in alike.values():
+        units = -(-len(members) // together)
+        parts = -(-units // max(most_cells // together, 1))
+        size = -(-units // parts) * together
+        stacks += [members[start : start + size] for start in range(0, len(members), size)]
+    return stacks
 
 
 def _structure(config: TrainConfig) -> str:

@@ -156,7 +156,7 @@ def _train_batch(going: _Going, batch: Sequence[LiveTrial]) -> None:
             going_on = [n for n in going_on if not worse_seeds(live[n], _values(scored[n]))]
     for number, trial in live.items():
         values = journals.values_of(trial, drawn.study.space)
-        found = scored[number]
+        found = dict(sorted(scored[number].items()))  # cells end in any order
         config = drawn.config.override(values)
         rows = rows_of_epoch(config, drawn.plan.card.rows["train"])
         journals.tell(
@@ -188,10 +188,10 @@ def _scores(going: _Going, cells: Mapping[Cell, int]) -> Iterator[tuple[Cell, Sc
         if earlier and earlier.status == "FINISHED" and earlier.fingerprint == cell.fingerprint:
             on_record[cell] = earlier
     halving = drawn.study.pruner == "halving"
-    width = BRACKET_TRIALS if halving else MOST_CELLS // len(drawn.study.seeds)
-    whole_trials = max(width, 1) * len(drawn.study.seeds)
+    seeds = len({cell.seed for cell in cells})
+    width = BRACKET_TRIALS if halving else MOST_CELLS // seeds
     todo = []
-    for stack in group(cells, whole_trials):
+    for stack in group(cells, width * seeds, seeds):
         if all(cell in on_record for cell in stack):
             for cell in stack:
                 yield cell, _read_back(going, on_record[cell])

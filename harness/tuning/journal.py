@@ -39,6 +39,7 @@ from harness.tuning.samplers import check_sampler, make_sampler
 BATCH_TRIALS = 16
 """Trials asked for together. A sampler learns between batches, so a large one learns late."""
 LEARNING = frozenset({"tpe", "gp", "cma-es"})
+LEAST_FOR_IMPORTANCE = 8
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -190,13 +191,17 @@ def result_of(
         smallest_effect=outline.smallest_effect,
         command=command,
         trials=trials,
-        importances=_importances(study, {trial.score for trial in trials}) if last else {},
+        importances=_importances(study) if last else {},
     )
 
 
-def _importances(study: optuna.Study, scores: set[float]) -> dict[str, dict[str, float]]:
-    """PED-ANOVA: what sets the good trials apart. fANOVA: what moves the score over all trials."""
-    if len(scores) < 2:
+def _importances(study: optuna.Study) -> dict[str, dict[str, float]]:
+    """PED-ANOVA: what sets the good trials apart. fANOVA: what moves the score over all trials.
+
+    Of trials that were stopped early neither can say anything; of a handful, nothing worth reading.
+    """
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if len(complete) < LEAST_FOR_IMPORTANCE or len({trial.values[0] for trial in complete}) < 2:
         return {}
     first = None if len(study.directions) == 1 else lambda trial: trial.values[0]
     found = {}

@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from harness.report.lr_grid_figures import curves, drawable, paired
-from harness.report.lr_grid_found import Allowance, Found, find
-from harness.report.lr_grid_tables import (
+from harness.report.lr_grid.figures import curves, drawable, paired
+from harness.report.lr_grid.found import Allowance, Found, find
+from harness.report.lr_grid.tables import (
     contrast_table,
     curve_table,
     run_tables,
     seed_tables,
     variant_table,
 )
-from harness.report.lr_grid_units import best_text, delta_text, rate_text, size
-from harness.report.lr_grid_words import Words, proof, words_of
+from harness.report.lr_grid.units import best_text, delta_text, rate_text, size
+from harness.report.lr_grid.words import Words, proof, words_of
 from harness.report.markup import Plate, data_uri, fill
 from harness.report.summary import NextStep
 from harness.report.wording import clean, decimals, metric_title, number, scale

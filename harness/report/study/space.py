@@ -27,8 +27,8 @@ from harness.report.canvas import (
     write,
     x_title,
 )
-from harness.report.study_found import nothing, stopped
-from harness.report.study_marks import (
+from harness.report.study.found import nothing, stopped
+from harness.report.study.marks import (
     BEST_COLOR,
     DEAD_COLOR,
     Look,

@@ -22,8 +22,8 @@ from harness.report.canvas import (
     write,
     x_title,
 )
-from harness.report.study_found import nothing, state
-from harness.report.study_marks import (
+from harness.report.study.found import nothing, state
+from harness.report.study.marks import (
     BEST_COLOR,
     DEAD_COLOR,
     LOOKS,

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from harness.report.markup import Plate, data_uri, fill
-from harness.report.study_figures import FIGURES
-from harness.report.study_found import (
+from harness.report.study.figures import FIGURES
+from harness.report.study.found import (
     LEARNING_SAMPLERS,
     contrasts,
     cost_title,
@@ -21,10 +21,10 @@ from harness.report.study_found import (
     pruning_text,
     stopped,
 )
-from harness.report.study_marks import by_importance, frame, outside
-from harness.report.study_score import improvements
-from harness.report.study_space import MOST_PANELS, surface_of
-from harness.report.study_tables import (
+from harness.report.study.marks import by_importance, frame, outside
+from harness.report.study.score import improvements
+from harness.report.study.space import MOST_PANELS, surface_of
+from harness.report.study.tables import (
     best_table,
     budget_table,
     curves_table,
@@ -38,8 +38,8 @@ from harness.report.study_tables import (
     timeline_table,
     trials_table,
 )
-from harness.report.study_time import timed
-from harness.report.study_words import Words, words_of
+from harness.report.study.time import timed
+from harness.report.study.words import Words, words_of
 from harness.report.summary import NextStep
 from harness.report.tables import Table
 from harness.report.wording import clean, listed, metric_title, plural, scale

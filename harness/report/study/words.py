@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.report.study_found import (
+from harness.report.study.found import (
     LEARNING_SAMPLERS,
     arguments,
     chosen,
@@ -32,7 +32,7 @@ from harness.report.study_found import (
     stopped,
     winner,
 )
-from harness.report.study_tables import score
+from harness.report.study.tables import score
 from harness.report.wording import clean, listed, metric_title, plural, scale
 
 if TYPE_CHECKING:

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from harness.report.exports import contrast_record, dump, plain_number, safe_cell
 from harness.report.markdown import code, markdown, markdown_table
-from harness.report.study_found import contrasts, state
-from harness.report.study_tables import (
+from harness.report.study.found import contrasts, state
+from harness.report.study.tables import (
     best_table,
     fresh_runs_table,
     fresh_table,
     runs_table,
     trials_table,
 )
-from harness.report.study_words import Words, words_of
+from harness.report.study.words import Words, words_of
 
 if TYPE_CHECKING:
     from harness.study import StudyResult

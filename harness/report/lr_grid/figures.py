@@ -33,8 +33,8 @@ from harness.report.canvas import (
     x_title,
 )
 from harness.report.figures import forest_row
-from harness.report.lr_grid_found import MEASURES, Found
-from harness.report.lr_grid_units import rate_text
+from harness.report.lr_grid.found import MEASURES, Found
+from harness.report.lr_grid.units import rate_text
 from harness.report.wording import decimals, number, scale
 from harness.stats_formulas import t_interval
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from harness.report.lr_grid_found import MEASURES, Found
-from harness.report.lr_grid_units import banded, best_text, delta_text, rate_text, reading
+from harness.report.lr_grid.found import MEASURES, Found
+from harness.report.lr_grid.units import banded, best_text, delta_text, rate_text, reading
 from harness.report.tables import Table
 from harness.report.wording import clean, decimals, metric_title, number, p_text, scale
 

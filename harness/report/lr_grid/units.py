@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from harness.report.lr_grid_found import MEASURES, Found
+from harness.report.lr_grid.found import MEASURES, Found
 from harness.report.wording import MINUS, decimals, metric_title, number, plural, scale
 from harness.stats import Contrast
 from harness.stats_formulas import Interval

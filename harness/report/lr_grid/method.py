@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from harness.lr_grid.plan import BELOW
-from harness.report.lr_grid_decades import ROUNDING
-from harness.report.lr_grid_found import CHANCE_ERRORS, MEASURES, Found, comparable
-from harness.report.lr_grid_units import delta_text, rate_text
+from harness.report.lr_grid.decades import ROUNDING
+from harness.report.lr_grid.found import CHANCE_ERRORS, MEASURES, Found, comparable
+from harness.report.lr_grid.units import delta_text, rate_text
 from harness.report.wording import clean, listed, metric_title, plural
 
 FEW_SEEDS = 5

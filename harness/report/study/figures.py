@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.report import study_score, study_space, study_time
-from harness.report.study_found import contrasts, drawn_scores
-from harness.report.study_marks import is_choice
+from harness.report.study import score, space, time
+from harness.report.study.found import contrasts, drawn_scores
+from harness.report.study.marks import is_choice
 
 if TYPE_CHECKING:
     from harness.study import StudyResult
@@ -57,18 +57,18 @@ def _no_parallel(result: StudyResult) -> str | None:
 def _no_contour(result: StudyResult) -> str | None:
     if sum(not is_choice(each) for each in result.space.values()) < 2:
         return "fewer than two settings with a range"
-    if study_space.surface_of(result) is None:
-        least = study_space.LEAST_FOR_CONTOUR
+    if space.surface_of(result) is None:
+        least = space.LEAST_FOR_CONTOUR
         return f"fewer than {least} complete trials that differ in both settings and in score"
     return None
 
 
 def _no_timeline(result: StudyResult) -> str | None:
-    return None if study_time.timed(result) else "no trial has its times recorded"
+    return None if time.timed(result) else "no trial has its times recorded"
 
 
 def _no_curves(result: StudyResult) -> str | None:
-    known = any(len(study_time.points_of(trial)) > 1 for trial in result.trials)
+    known = any(len(time.points_of(trial)) > 1 for trial in result.trials)
     return None if known else "no trial has a curve recorded"
 
 
@@ -84,15 +84,15 @@ def _no_fresh(result: StudyResult) -> str | None:
 
 
 FIGURES: dict[str, Drawing] = {
-    "fresh-seeds": Drawing(study_score.fresh_seeds, _no_fresh),
-    "front": Drawing(study_score.front, _no_front),
-    "history": Drawing(study_score.history, _no_trials),
-    "budget": Drawing(study_score.budget_curve, _no_budget),
-    "importance": Drawing(study_score.importance, _no_importance),
-    "slice": Drawing(study_space.slices, _no_slices),
-    "contour": Drawing(study_space.contour, _no_contour),
-    "parallel": Drawing(study_space.parallel, _no_parallel),
-    "curves": Drawing(study_time.curves, _no_curves),
-    "timeline": Drawing(study_time.timeline, _no_timeline),
+    "fresh-seeds": Drawing(score.fresh_seeds, _no_fresh),
+    "front": Drawing(score.front, _no_front),
+    "history": Drawing(score.history, _no_trials),
+    "budget": Drawing(score.budget_curve, _no_budget),
+    "importance": Drawing(score.importance, _no_importance),
+    "slice": Drawing(space.slices, _no_slices),
+    "contour": Drawing(space.contour, _no_contour),
+    "parallel": Drawing(space.parallel, _no_parallel),
+    "curves": Drawing(time.curves, _no_curves),
+    "timeline": Drawing(time.timeline, _no_timeline),
 }
 """In the order of the page."""

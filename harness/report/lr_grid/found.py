@@ -16,7 +16,7 @@ from typing import Literal
 
 from harness.lr_grid.plan import STEP_DECADES
 from harness.lr_grid.record import Grid, VariantGrid
-from harness.report.lr_grid_decades import in_decades, supporting
+from harness.report.lr_grid.decades import in_decades, supporting
 from harness.report.wording import metric_title
 from harness.stats import Contrast, Goal, Results, compare
 from harness.stats_formulas import Interval, t_interval

@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.lr_grid.plan import MOST_RATES, USUAL_RATES
-from harness.report.lr_grid_decades import supporting
-from harness.report.lr_grid_found import MEASURES, Allowance, Found, VariantFound
-from harness.report.lr_grid_method import RULES, facts, method
-from harness.report.lr_grid_units import delta_text, rate_text, size
+from harness.report.lr_grid.decades import supporting
+from harness.report.lr_grid.found import MEASURES, Allowance, Found, VariantFound
+from harness.report.lr_grid.method import RULES, facts, method
+from harness.report.lr_grid.units import delta_text, rate_text, size
 from harness.report.wording import clean, listed, plural
 from harness.stats_formulas import SEEDS_CAP
 

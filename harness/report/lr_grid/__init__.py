@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import ConfigError, did_you_mean
-from harness.report.lr_grid_export import as_csv, as_json, as_markdown
-from harness.report.lr_grid_found import Found, VariantFound, find
-from harness.report.lr_grid_page import html
-from harness.report.lr_grid_units import banded, delta_text, rate_text
-from harness.report.lr_grid_words import words_of
+from harness.report.lr_grid.export import as_csv, as_json, as_markdown
+from harness.report.lr_grid.found import Found, VariantFound, find
+from harness.report.lr_grid.page import html
+from harness.report.lr_grid.units import banded, delta_text, rate_text
+from harness.report.lr_grid.words import words_of
 from harness.report.overview import file_name
 from harness.report.terminal import wrapped
 from harness.report.wording import clean, decimals, metric_title, number, plural, scale

@@ -28,14 +28,14 @@ from harness.report.canvas import (
     x_title,
 )
 from harness.report.figures import forest_row
-from harness.report.study_found import (
+from harness.report.study.found import (
     budget,
     contrasts,
     cost_title,
     difference_text,
     winner,
 )
-from harness.report.study_marks import (
+from harness.report.study.marks import (
     BEST_COLOR,
     Look,
     default_score,

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from harness.errors import ConfigError, did_you_mean
 from harness.report.overview import file_name
-from harness.report.study_export import as_csv, as_json, as_markdown
-from harness.report.study_figures import FIGURES
-from harness.report.study_found import (
+from harness.report.study.export import as_csv, as_json, as_markdown
+from harness.report.study.figures import FIGURES
+from harness.report.study.found import (
     arguments,
     chosen,
     command,
@@ -36,7 +36,7 @@ from harness.report.study_found import (
     settings_text,
     winner,
 )
-from harness.report.study_page import study_html
+from harness.report.study.page import study_html
 from harness.report.terminal import wrapped
 from harness.report.wording import clean, number, plural, scale
 from harness.report.writing import put_all

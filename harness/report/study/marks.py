@@ -23,7 +23,7 @@ from harness.report.canvas import (
     ticks,
     write,
 )
-from harness.report.study_found import default_trial, nothing, state
+from harness.report.study.found import default_trial, nothing, state
 from harness.report.wording import scale
 
 if TYPE_CHECKING:

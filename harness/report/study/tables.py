@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from harness.report.study_found import (
+from harness.report.study.found import (
     DEFAULT,
     budget,
     contrasts,
@@ -16,9 +16,9 @@ from harness.report.study_found import (
     shown,
     state,
 )
-from harness.report.study_marks import by_importance, is_choice, share_of
-from harness.report.study_score import improvements
-from harness.report.study_time import points_of, timed
+from harness.report.study.marks import by_importance, is_choice, share_of
+from harness.report.study.score import improvements
+from harness.report.study.time import points_of, timed
 from harness.report.tables import Table
 from harness.report.wording import clean, decimals, metric_title, number, p_text, scale
 from harness.study import trial_name

@@ -12,15 +12,15 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from harness.report.exports import contrast_record, dump, plain_number, safe_cell
-from harness.report.lr_grid_found import VariantFound, find
-from harness.report.lr_grid_tables import (
+from harness.report.lr_grid.found import VariantFound, find
+from harness.report.lr_grid.tables import (
     contrast_table,
     curve_table,
     run_tables,
     seed_tables,
     variant_table,
 )
-from harness.report.lr_grid_words import words_of
+from harness.report.lr_grid.words import words_of
 from harness.report.markdown import code, markdown, markdown_table
 
 if TYPE_CHECKING:

@@ -25,8 +25,8 @@ from harness.errors import ConfigError
 from harness.lr_grid.plan import rates_of
 from harness.lr_grid.record import Grid, VariantGrid
 from harness.project import Project
-from harness.report.lr_grid import FORMATS, lines
 from harness.report.lr_grid.found import find
+from harness.report.lr_grid.report import FORMATS, lines
 from harness.report.lr_grid.words import words_of
 from harness.stats_search import sensitivity
 from harness.tracking import open_store

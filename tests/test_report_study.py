@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from harness.config import parse_assignment
-from harness.report.study import lines, pasted
 from harness.report.study.found import (
     arguments,
     budget,
@@ -27,6 +26,7 @@ from harness.report.study.found import (
 )
 from harness.report.study.marks import share_of
 from harness.report.study.page import study_html
+from harness.report.study.report import lines, pasted
 from harness.report.study.score import improvements
 from harness.report.study.tables import trials_table
 from harness.report.study.words import words_of

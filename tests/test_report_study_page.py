@@ -20,10 +20,10 @@ from test_report import HOSTILE, Page
 from test_report_study import CASES, SPACE, study
 
 from harness.errors import ConfigError, ResourceError
-from harness.report.study import FORMATS, lines, write_figures, write_study
 from harness.report.study.figures import FIGURES
 from harness.report.study.found import contrasts, sentence, winner
 from harness.report.study.page import study_html
+from harness.report.study.report import FORMATS, lines, write_figures, write_study
 from harness.report.study.words import words_of
 from harness.study import StudyResult
 

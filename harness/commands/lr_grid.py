@@ -59,7 +59,7 @@ def run_grid(
 
     from harness import runner
     from harness.lr_grid.run import run_grid as train_grid
-    from harness.report.lr_grid import lines
+    from harness.report.lr_grid.report import lines
     from harness.tracking import open_store
 
     plan = plan_grid(make_plan(drawn, card, ingredients(card)), rates)
@@ -104,7 +104,7 @@ def write_grid_report(
         TrackingError: the grid was stopped before its last cell.
     """
     from harness.lr_grid.record import Grid
-    from harness.report.lr_grid import FORMATS, check_formats, write_lr_grid
+    from harness.report.lr_grid.report import FORMATS, check_formats, write_lr_grid
     from harness.tracking import open_store
 
     project.experiment(name)
@@ -140,7 +140,7 @@ def _choose_grid(found: Sequence[ComparisonInfo], name: str, data: str | None) -
 
 def _attach_report(store: Store, grid: Grid) -> None:
     """Puts the report among the artifacts of the grid's run, where the MLflow UI shows it."""
-    from harness.report.lr_grid import write_lr_grid
+    from harness.report.lr_grid.report import write_lr_grid
 
     with tempfile.TemporaryDirectory() as folder:
         for path in write_lr_grid(grid, ["html"], Path(folder)):

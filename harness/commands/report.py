@@ -74,7 +74,7 @@ def write_study_report(
     Raises:
         ConfigError: no such study is recorded, or there is no such format.
     """
-    from harness.report.study import write_study
+    from harness.report.study.report import write_study
     from harness.study import StudyResult
     from harness.tracking import open_store
 

@@ -57,7 +57,7 @@ def tune_study(project: Project, name: str | None, asked: TuneAsked) -> None:
     card = open_data(project, drawn)
 
     from harness import runner
-    from harness.report import study as study_report
+    from harness.report.study import report as study_report
     from harness.study import plan_study
     from harness.tracking import open_store
     from harness.tuning.grow import run_study

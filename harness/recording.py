@@ -76,7 +76,7 @@ class Recorder:
         """Records a cell's outcome with its artifacts and ends its run; returns the run id."""
         cell = outcome.cell
         run_id = self.open_runs[cell]
-        self._flush(cell)
+        rows = self.history[cell][self.logged[cell] :]
         folder = self.work / cell.fingerprint
         folder.mkdir(parents=True, exist_ok=True)
         write_artifacts(folder, cell, self.history[cell], outcome.weights)
@@ -85,7 +85,7 @@ class Recorder:
             tags["harness.diverged"] = str(outcome.diverged_step)
         if outcome.stopped:
             tags["harness.pruned"] = str(outcome.epochs)
-        self.store.finish_cell(run_id, outcome.metrics, tags, folder)
+        self.store.finish_cell(run_id, outcome.metrics, tags, folder, rows=rows)
         shutil.rmtree(folder)
         del self.open_runs[cell], self.history[cell], self.logged[cell]
         return run_id

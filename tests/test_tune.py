@@ -216,6 +216,9 @@ def test_a_study_whose_every_trial_diverges_says_so(project):
     assert runs(project, STUDY) == {"study FINISHED": 1, "trial FINISHED": 4}
     record = open_store(project).read_study(open_store(project).studies(STUDY)[0].run_id)
     assert json.dumps(record, allow_nan=False)
+    # what is recorded of a diverged run is what it counts as, not what it last showed
+    scores = [trial["score"] for trial in record["trials"]]
+    assert [value for _, _, _, value in trials(project)] == scores
 
 
 def test_two_at_once_do_not_run_the_same_study(project):

@@ -46,6 +46,7 @@ class _Open:
     last_ms: int
     epoch: int = 0
     times_ms: dict[int, int] = field(default_factory=dict)  # of each epoch logged
+    last: Mapping[str, float | int] = field(default_factory=dict)  # the last row logged
 
 
 class Store(Queries):
@@ -214,6 +215,14 @@ class Store(Queries):
     @guarded
     def log_history(self, run_id: str, rows: Sequence[Mapping[str, float | int]]) -> None:
         """Store curves: one row per epoch, `epoch` is the step; non-finite values are left out."""
+        state, metrics = self._curves(run_id, rows)
+        self._client.log_batch(run_id, metrics=metrics)
+        self._open[run_id] = state
+
+    def _curves(
+        self, run_id: str, rows: Sequence[Mapping[str, float | int]]
+    ) -> tuple[_Open, list[Metric]]:
+        """The rows as MLflow's metrics, and what is remembered once they are stored."""
         state = self._state(run_id)
         last_ms, times_ms = state.last_ms, dict(state.times_ms)
         metrics = []
@@ -228,8 +237,8 @@ class Store(Queries):
                 for key, value in row.items()
                 if key not in NOT_METRICS and math.isfinite(value)
             ]
-        self._client.log_batch(run_id, metrics=metrics)
-        state.last_ms, state.times_ms, state.epoch = last_ms, times_ms, max(times_ms, default=0)
+        last = dict(rows[-1]) if rows else state.last
+        return _Open(last_ms, max(times_ms, default=0), times_ms, last), metrics
 
     @guarded
     def finish_cell(
@@ -239,21 +248,23 @@ class Store(Queries):
         tags: Mapping[str, object],
         folder: Path | None,
         epoch: int | None = None,
+        rows: Sequence[Mapping[str, float | int]] = (),
     ) -> None:
-        """Upload everything in `folder`, store the final metrics, then set FINISHED.
+        """Upload everything in `folder`, store the last rows and final metrics, set FINISHED.
 
-        `epoch` is their step; unset, the last one given to `log_history`.
+        `epoch` is the finals' step; unset, that of the last row. A final metric stands for its
+        run, so it comes a millisecond later than a last row that says otherwise.
         """
-        state = self._state(run_id)
+        state, curves = self._curves(run_id, rows)
         if folder is not None:
             self._client.log_artifacts(run_id, str(folder))
         step = state.epoch if epoch is None else epoch
         finals = [
-            Metric(key, float(value), state.last_ms, step)
+            Metric(key, float(value), state.last_ms + 1, step)
             for key, value in metrics.items()
-            if math.isfinite(value)
+            if math.isfinite(value) and state.last.get(key) != value
         ]
-        self._client.log_batch(run_id, metrics=finals, tags=run_tags(tags))
+        self._client.log_batch(run_id, metrics=[*curves, *finals], tags=run_tags(tags))
         self._client.set_terminated(run_id, "FINISHED")
 
     @guarded

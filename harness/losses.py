@@ -4,7 +4,8 @@ The rule: cross-entropy takes raw logits (B, C) and class indices int64 (B,). Bi
 and the regression losses take values and targets that are both floating point and of the same
 shape. A target that merely broadcasts gives a number, and it is wrong; so it is an error here.
 
-Shapes: B rows, C classes. Every loss is the mean over rows, a () tensor.
+Shapes: B rows, C classes. Every loss is the mean over rows, a () tensor. Outputs and targets of K
+cells, (K, B, ...), give (K,): axes before the rows are carried along, and a setting may be (K,).
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ def cross_entropy(outputs: Tensor, targets: Tensor, knobs: Knobs) -> Tensor:
     """
     check_targets("cross-entropy", outputs, targets)
     log_p = F.log_softmax(outputs, dim=-1)
-    nll = -log_p.gather(-1, targets.unsqueeze(-1)).squeeze(-1).mean(-1)
+    # over all rows at once: the backward pass of gather costs more than that of nll_loss
+    each = F.nll_loss(log_p.flatten(0, -2), targets.flatten(), reduction="none")
+    nll = each.view(targets.shape).mean(-1)
     smoothing = knobs.get("label_smoothing", 0.0)
     if isinstance(smoothing, float) and smoothing == 0.0:
         return nll
@@ -37,19 +40,19 @@ def cross_entropy(outputs: Tensor, targets: Tensor, knobs: Knobs) -> Tensor:
 def bce(outputs: Tensor, targets: Tensor, knobs: Knobs) -> Tensor:
     """Binary cross-entropy on logits."""
     check_targets("bce", outputs, targets)
-    return F.binary_cross_entropy_with_logits(outputs, targets)
+    return F.binary_cross_entropy_with_logits(outputs, targets, reduction="none").mean((-1, -2))
 
 
 def mse(outputs: Tensor, targets: Tensor, knobs: Knobs) -> Tensor:
     """Mean squared error."""
     check_targets("mse", outputs, targets)
-    return F.mse_loss(outputs, targets)
+    return F.mse_loss(outputs, targets, reduction="none").mean((-1, -2))
 
 
 def l1(outputs: Tensor, targets: Tensor, knobs: Knobs) -> Tensor:
     """Mean absolute error."""
     check_targets("l1", outputs, targets)
-    return F.l1_loss(outputs, targets)
+    return F.l1_loss(outputs, targets, reduction="none").mean((-1, -2))
 
 
 def huber(outputs: Tensor, targets: Tensor, knobs: Knobs) -> Tensor:
@@ -57,9 +60,11 @@ def huber(outputs: Tensor, targets: Tensor, knobs: Knobs) -> Tensor:
     check_targets("huber", outputs, targets)
     residual = (outputs - targets).abs()
     delta = knobs.get("delta", 1.0)
+    if isinstance(delta, Tensor):
+        delta = delta[..., None, None]
     inner = residual.clamp(max=delta)
     # r^2/2 inside and delta*(r - delta/2) outside are one expression in min(r, delta)
-    return (inner * (residual - 0.5 * inner)).mean()
+    return (inner * (residual - 0.5 * inner)).mean((-1, -2))
 
 
 def check_targets(loss: str, outputs: Tensor, targets: Tensor) -> None:
@@ -69,12 +74,12 @@ def check_targets(loss: str, outputs: Tensor, targets: Tensor) -> None:
         ConfigError: the dtype or shape is wrong; the message holds the rule.
     """
     if loss == "cross-entropy":
-        if targets.dtype != torch.int64 or outputs.ndim != 2 or targets.shape != outputs.shape[:1]:
+        if targets.dtype != torch.int64 or outputs.ndim < 2 or targets.shape != outputs.shape[:-1]:
             raise ConfigError(
                 f"cross-entropy got targets {_describe(targets)} for outputs {_describe(outputs)}",
                 "it takes raw logits (B, C) and class indices int64 (B,): no one-hot, no float",
             )
-    elif not targets.is_floating_point() or targets.shape != outputs.shape:
+    elif not targets.is_floating_point() or outputs.ndim < 2 or targets.shape != outputs.shape:
         raise ConfigError(
             f"{loss} got targets {_describe(targets)} for outputs {_describe(outputs)}",
             "it takes floating-point targets of exactly the outputs' shape: class indices need "

@@ -32,9 +32,9 @@ class Sums:
         """Adds a batch: mean losses (K,), outputs and targets."""
         rows = outputs.shape[1]
         self.rows += rows
-        batch = {"loss": losses.double() * rows, **TASK_SUMS[self.task](outputs, targets)}
-        for name, value in batch.items():
-            self.totals[name] = self.totals[name] + value if name in self.totals else value
+        self._total("loss", losses).add_(losses, alpha=rows)
+        for name, value in TASK_SUMS[self.task](outputs, targets).items():
+            self._total(name, value).add_(value)
 
     def metrics(self, prefix: str) -> list[dict[str, float]]:
         """One dict per cell, `{"val/loss": ..., "val/accuracy": ...}`."""
@@ -47,6 +47,11 @@ class Sums:
             }
             for k in range(cells)
         ]
+
+    def _total(self, name: str, like: Tensor) -> Tensor:
+        if name not in self.totals:
+            self.totals[name] = torch.zeros(like.shape, dtype=torch.float64, device=like.device)
+        return self.totals[name]
 
     def _finish(self, means: Mapping[str, float]) -> list[tuple[str, float]]:
         named = dict(means)
@@ -77,11 +82,11 @@ def chance(
 
 
 def _correct_class(outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-    return {"accuracy": (outputs.argmax(-1) == targets).sum(-1).double()}
+    return {"accuracy": (outputs.argmax(-1) == targets).sum(-1)}
 
 
 def _correct_side(outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-    return {"accuracy": ((outputs > 0) == (targets > 0.5)).sum((-2, -1)).double()}
+    return {"accuracy": ((outputs > 0) == (targets > 0.5)).sum((-2, -1))}
 
 
 def _residuals(outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:

@@ -33,12 +33,13 @@ from harness.training.step import (
     evaluate_batch,
     looped_step,
     step_flops,
-    view,
 )
 
 Row = dict[str, float]
 EVAL_ROWS = 4096
-"""Rows of one evaluation batch, over all cells: enough to be fast, little enough for the cache."""
+"""Rows of one batch of the test set, which all cells share."""
+LEAST_ROWS = 64
+"""Rows of one validation batch, where the training batch is smaller."""
 EXPLODED = 1e3
 """A training loss this many times what it was before training counts as diverged."""
 ONE_THREAD_FLOPS = 1e8
@@ -155,13 +156,10 @@ def _batched_epoch(stack: Stack, loader: Loader, number: int) -> tuple[Tensor, l
     sums = Sums(loader.card.task, loader.card.target_scale)
     losses = []
     squared = torch.zeros(len(stack.cells))
-    seeds = stack.seeds
-    which = torch.tensor([seeds.index(cell.seed) for cell in stack.cells], device=stack.device)
-    each_its_own = which.tolist() == list(range(len(seeds)))
-    for inputs, targets in stacked_batches(loader, seeds, number, stack.batch_size):
-        if not each_its_own:
-            inputs, targets = inputs[which], targets[which]
-        loss, outputs, squared = batched_step(stack, inputs, targets)
+    for batch in stacked_batches(loader, stack.seeds, number, stack.batch_size):
+        inputs, targets = map(stack.of_cells, batch)
+        loss, outputs, norms = batched_step(stack, inputs, targets)
+        squared = squared if norms is None else norms
         sums.add(loss, outputs, targets)
         losses.append(loss)
     return torch.stack(losses), squared.tolist(), sums
@@ -174,12 +172,11 @@ def _looped_epoch(stack: Stack, loader: Loader, number: int) -> tuple[Tensor, li
     squared: list[float] = []
     totals: list[dict[str, Tensor]] = []
     steps = rows = 0
-    for k, cell in enumerate(stack.cells):
-        own = view(stack, k)
+    for own in stack.views:
         sums = Sums(loader.card.task, loader.card.target_scale)
         losses = []
         norm = torch.zeros(())
-        batches = loader.train_batches(cell.seed, number, stack.batch_size)
+        batches = loader.train_batches(own.seed, number, stack.batch_size)
         for ahead, (inputs, targets) in enumerate(batches):
             loss, outputs, norm = looped_step(stack, own, stack.step + ahead, inputs, targets)
             sums.add(loss.unsqueeze(0), outputs.unsqueeze(0), targets.unsqueeze(0))
@@ -203,14 +200,13 @@ RUN_EPOCH = {"batched": _batched_epoch, "looped": _looped_epoch}
 def _validate(stack: Stack, loader: Loader, executor: Executor) -> list[Row]:
     """Validation metrics of each cell on its own seed's split."""
     stack.module.eval()
-    seeds = stack.seeds
-    which = torch.tensor([seeds.index(cell.seed) for cell in stack.cells], device=stack.device)
     sums = Sums(loader.card.task, loader.card.target_scale)
-    rows = max(EVAL_ROWS // len(seeds), 64)
-    for inputs, targets in stacked_eval(loader, seeds, rows):
-        x, y = (inputs, targets) if len(seeds) == len(which) else (inputs[which], targets[which])
-        losses, outputs = evaluate_batch(stack, x, y, executor, shared_rows=False)
-        sums.add(losses, outputs, y)
+    # as in training: memory is at hand in that size, and sums do not depend on a cell's company
+    rows = max(stack.batch_size, LEAST_ROWS)
+    for batch in stacked_eval(loader, stack.seeds, rows):
+        inputs, targets = map(stack.of_cells, batch)
+        losses, outputs = evaluate_batch(stack, inputs, targets, executor, shared_rows=False)
+        sums.add(losses, outputs, targets)
     return sums.metrics("val")
 
 

@@ -9,7 +9,8 @@ never depends on which cells sit beside it; `keep` drops cells (diverged or prun
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from torch.func import stack_module_state
 from harness import models, schedules, streams
 from harness.config import NOT_RESULT_AFFECTING, TrainConfig
 from harness.experiment import Cell, digest
+from harness.models import stacked
 from harness.models.mlp import Dropout
 from harness.optim import OPTIMIZERS
 
@@ -84,13 +86,33 @@ LOSS_KNOBS: dict[str, tuple[str, ...]] = {
 }
 
 
+@dataclass(frozen=True)
+class CellView:
+    """One cell of a stack as views of the stacked tensors: an update here is an update there.
+
+    Stale after `Stack.keep`, which makes new ones.
+    """
+
+    k: int
+    seed: int
+    params: Mapping[str, Tensor]
+    buffers: Mapping[str, Tensor]
+    leaves: Sequence[Tensor]
+    slots: Mapping[str, Sequence[Tensor]]
+    optim_knobs: Mapping[str, float]
+    loss_knobs: Mapping[str, float]
+
+
 class Stack:
     """The state of K cells in training.
 
     Attributes:
-        params, buffers: name -> (K, ...), the module's own names; buffers hold running statistics,
-            dropout rates and dropout noise.
+        params, buffers: name -> (K, ...), the module's own names; buffers hold running statistics
+            and dropout rates.
+        noise: name -> (S, B, features), dropout noise of each of the S distinct seeds.
         slots: optimizer state, name -> one (K, ...) tensor per parameter.
+        views: each cell as views of these tensors.
+        all_leaves, all_slots: the leaves and slots of all views, one cell after another.
         rates: (steps, K) float64, the learning rate of each cell at each step, on the CPU.
         optim_knobs, loss_knobs: settings, a float where all cells agree, else (K,) float64.
         step: optimizer steps taken.
@@ -109,7 +131,7 @@ class Stack:
         self.device, self.dtype = torch.device(device), dtype
         self.config = cells[0].config
         self.batch_size, self.epochs = _sizes(self.config)
-        self.step = 0
+        self.step, self.steps_per_epoch = 0, steps_per_epoch
         dropout = any(cell.config.model.dropout > 0 for cell in cells)
         built = []
         for cell in cells:
@@ -118,6 +140,8 @@ class Stack:
             built.append(model.to(device=self.device, dtype=dtype))
         self.params, self.buffers = stack_module_state(built)
         self.module: nn.Module = built[0].to("meta")  # the code; the numbers are in params, buffers
+        self.has_stacked_form = stacked.has_stacked_form(self.module)
+        self.noise: dict[str, Tensor] = {}
         self._allocate_noise()
         self.optimizer = OPTIMIZERS[self.config.optim.kind]
         self.slots: dict[str, list[Tensor]] = {
@@ -141,7 +165,7 @@ class Stack:
     @property
     def seeds(self) -> list[int]:
         """The distinct seeds, in order of first appearance."""
-        return list(dict.fromkeys(cell.seed for cell in self.cells))
+        return list(self._seed_index)
 
     @property
     def loss_kind(self) -> str:
@@ -155,13 +179,35 @@ class Stack:
         rate = float(now[0]) if self._one_rate[self.step] else now.to(self.device)
         return {"lr": rate, **self.optim_knobs}
 
-    def draw_noise(self, cells: Iterable[int], step: int) -> None:
-        """Fills the dropout noise of the given cells for one step, each from its own stream."""
-        for layer in self._dropout_layers:
-            noise = self.buffers[f"{layer}.noise"]
-            for k in cells:
-                self._generator.manual_seed(streams.key(self.cells[k].seed, "dropout", layer, step))
-                torch.rand(noise.shape[1:], out=noise[k], generator=self._generator)
+    def state(self) -> dict[str, Tensor]:
+        """All that the module needs: (K, ...) by name; noise and dropout rate (1, ...) if shared.
+
+        So that a mask that all cells share is made once.
+        """
+        noise = {f"{layer}.noise": drawn for layer, drawn in self.noise.items()}
+        if len(self._seed_index) > 1:
+            noise = {name: self.of_cells(drawn) for name, drawn in noise.items()}
+        rates = {name: self.buffers[name][:1] for name in self._one_dropout}
+        return {**self.params, **self.buffers, **rates, **noise}
+
+    def of_cells(self, by_seed: Tensor) -> Tensor:
+        """(S, ...), one entry for each of `seeds` -> (K, ...), one for each cell; no copy if easy.
+
+        The result may be a view with overlapping memory: it is for reading.
+        """
+        if len(self._seed_index) == 1:
+            return by_seed.expand(len(self.cells), *by_seed.shape[1:])
+        if len(self._seed_index) == len(self.cells):
+            return by_seed
+        return by_seed.index_select(0, self._seed_of_cell)
+
+    def draw_noise(self, seeds: Iterable[int], step: int) -> None:
+        """Fills the dropout noise of the given seeds for one step, each from its own stream."""
+        for layer, noise in self.noise.items():
+            for seed in seeds:
+                self._generator.manual_seed(streams.key(seed, "dropout", layer, step))
+                drawn = noise[self._seed_index[seed]]
+                torch.rand(drawn.shape, out=drawn, generator=self._generator)
 
     def keep(self, indices: Sequence[int]) -> None:
         """Drops every cell but those at `indices`."""
@@ -171,6 +217,9 @@ class Stack:
             name: leaf.detach()[chosen].requires_grad_() for name, leaf in self.params.items()
         }
         self.buffers = {name: buffer[chosen] for name, buffer in self.buffers.items()}
+        # redrawn before each step: only its size matters
+        seeds = len({cell.seed for cell in self.cells})
+        self.noise = {layer: drawn[:seeds] for layer, drawn in self.noise.items()}
         self.slots = {
             slot: [state[chosen] for state in states] for slot, states in self.slots.items()
         }
@@ -184,17 +233,24 @@ class Stack:
 
     def _allocate_noise(self) -> None:
         self._generator = torch.Generator(device=self.device)
-        self._dropout_layers = [
-            name for name, module in self.module.named_modules() if isinstance(module, Dropout)
-        ]
-        for layer in self._dropout_layers:
-            linear = self.module.get_submodule(layer.removesuffix("dropout") + "linear")
-            assert isinstance(linear, nn.Linear)
-            shape = (len(self.cells), self.batch_size, linear.out_features)
-            self.buffers[f"{layer}.noise"] = torch.empty(shape, device=self.device)
+        for layer, module in self.module.named_modules():
+            if isinstance(module, Dropout):
+                linear = self.module.get_submodule(layer.removesuffix("dropout") + "linear")
+                assert isinstance(linear, nn.Linear)
+                seeds = len({cell.seed for cell in self.cells})
+                shape = (seeds, self.batch_size, linear.out_features)
+                self.noise[layer] = torch.empty(shape, device=self.device)
+                del self.buffers[f"{layer}.noise"]
 
     def _tabulate(self) -> None:
         """Looks up once what every step needs."""
+        distinct = dict.fromkeys(cell.seed for cell in self.cells)
+        self._seed_index = {seed: index for index, seed in enumerate(distinct)}
+        self._seed_of_cell = torch.tensor(
+            [self._seed_index[cell.seed] for cell in self.cells], device=self.device
+        )
+        agree = len({cell.config.model.dropout for cell in self.cells}) == 1
+        self._one_dropout = [f"{layer}.p" for layer in self.noise] if agree else []
         self.optim_knobs = {
             name: self._knob("optim", name) for name in OPTIMIZER_KNOBS[self.config.optim.kind]
         }
@@ -202,6 +258,32 @@ class Stack:
             name: self._knob("loss", name) for name in LOSS_KNOBS.get(self.loss_kind, ())
         }
         self._one_rate = (self.rates == self.rates[:, :1]).all(dim=1).tolist()
+        self.views = [self._view(k) for k in range(len(self.cells))]
+        self.all_leaves = [leaf for cell in self.views for leaf in cell.leaves]
+        self.all_slots = {
+            slot: [state for cell in self.views for state in cell.slots[slot]]
+            for slot in self.slots
+        }
+
+    def _view(self, k: int) -> CellView:
+        def mine(knobs: Mapping[str, Tensor | float]) -> dict[str, float]:
+            return {n: float(v[k]) if isinstance(v, Tensor) else v for n, v in knobs.items()}
+
+        noise = self._seed_index[self.cells[k].seed]
+        params = {name: leaf.detach()[k].requires_grad_() for name, leaf in self.params.items()}
+        return CellView(
+            k=k,
+            seed=self.cells[k].seed,
+            params=params,
+            leaves=list(params.values()),
+            buffers={
+                **{name: buffer[k] for name, buffer in self.buffers.items()},
+                **{f"{layer}.noise": drawn[noise] for layer, drawn in self.noise.items()},
+            },
+            slots={slot: [state[k] for state in states] for slot, states in self.slots.items()},
+            optim_knobs=mine(self.optim_knobs),
+            loss_knobs=mine(self.loss_knobs),
+        )
 
     def _knob(self, part: str, field: str) -> Tensor | float:
         values = [float(getattr(getattr(cell.config, part), field)) for cell in self.cells]

@@ -1,9 +1,9 @@
 """One step of a stack: losses, outputs and gradients, then the update. And evaluation.
 
-Two executors with one meaning. `batched` runs the loss of all cells under `torch.vmap`; `looped`
-runs the same functional code cell by cell on views of the stacked tensors. Cells are independent,
-so the gradient of the sum of their losses is each cell's own gradient: one `autograd.grad` for all
-of them.
+Two executors with one meaning. `batched` runs the stacked form of the model on all cells at once
+(`models/stacked.py`; a model that has none goes through `torch.vmap`). `looped` runs the module
+cell by cell on views of the stacked tensors. Cells are independent, so the gradient of the sum of
+their losses is each cell's own gradient: one `autograd.grad` for all of them.
 
 Shapes: K cells, B rows; inputs (K, B, ...), targets (K, B) or (K, B, 1), outputs (K, B, outputs).
 """
@@ -11,7 +11,7 @@ Shapes: K cells, B rows; inputs (K, B, ...), targets (K, B) or (K, B, 1), output
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 import torch
@@ -19,7 +19,9 @@ from torch import Tensor
 from torch.func import functional_call
 
 from harness.losses import LOSSES
-from harness.training.stack import Stack
+from harness.models import stacked
+from harness.optim import shared
+from harness.training.stack import CellView, Stack
 
 Executor = Literal["batched", "looped"]
 Named = Mapping[str, Tensor]
@@ -52,44 +54,42 @@ def step_flops(stack: Stack) -> float:
     return 6.0 * weights * stack.batch_size
 
 
-def batched_step(stack: Stack, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """One step of all cells: losses (K,), outputs (K, B, outputs), squared gradient norms (K,)."""
-    stack.draw_noise(range(len(stack.cells)), stack.step)
-    losses, outputs = _vmapped(stack, inputs, targets, shared_rows=False)
+def batched_step(
+    stack: Stack, inputs: Tensor, targets: Tensor
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """One step of all cells: losses (K,), outputs (K, B, outputs), squared gradient norms (K,).
+
+    The norms are those of an epoch's last step, which are the ones on record; else None.
+    """
+    stack.draw_noise(stack.seeds, stack.step)
+    losses, outputs = _forward(stack, inputs, targets)
     grads = torch.autograd.grad(losses.sum(), stack.leaves)
     with torch.no_grad():
-        stack.optimizer.update(stack.leaves, grads, stack.slots, stack.step + 1, stack.hyper())
-        squared = _squared_norms(grads, len(stack.cells))
-    stack.step += 1
+        _update(stack, grads)
+        stack.step += 1
+        last = stack.step % stack.steps_per_epoch == 0
+        squared = _squared_norms(grads, len(stack.cells)) if last else None
     return losses.detach(), outputs.detach(), squared
 
 
-@dataclass(frozen=True)
-class CellView:
-    """One cell of a stack as views of the stacked tensors: an update here is an update there."""
+def _update(stack: Stack, grads: Sequence[Tensor]) -> None:
+    """The optimizer's step of all cells.
 
-    k: int
-    params: Named
-    buffers: Named
-    slots: Mapping[str, Sequence[Tensor]]
-    optim_knobs: Mapping[str, float]
-    loss_knobs: Mapping[str, float]
-
-
-def view(stack: Stack, k: int) -> CellView:
-    """Cell k of the stack. Stale after `Stack.keep`."""
-
-    def mine(knobs: Mapping[str, Tensor | float]) -> dict[str, float]:
-        return {n: float(v[k]) if isinstance(v, Tensor) else v for n, v in knobs.items()}
-
-    return CellView(
-        k=k,
-        params={name: leaf.detach()[k].requires_grad_() for name, leaf in stack.params.items()},
-        buffers={name: buffer[k] for name, buffer in stack.buffers.items()},
-        slots={slot: [state[k] for state in states] for slot, states in stack.slots.items()},
-        optim_knobs=mine(stack.optim_knobs),
-        loss_knobs=mine(stack.loss_knobs),
-    )
+    On a CPU the fused kernel runs on each cell's own tensors, with the cell's own settings: fewer
+    passes over memory than broadcasting, and the same bits whatever the number of neighbours or
+    their settings. A GPU would wait for K launches.
+    """
+    update, step, hyper = stack.optimizer.update, stack.step + 1, stack.hyper()
+    if stack.device.type != "cpu":
+        update(stack.leaves, grads, stack.slots, step, hyper)
+        return
+    by_cell = list(zip(*(grad.contiguous().unbind() for grad in grads), strict=True))
+    if shared(hyper):
+        update(stack.all_leaves, list(chain.from_iterable(by_cell)), stack.all_slots, step, hyper)
+        return
+    rates = stack.rates[stack.step].tolist()
+    for cell, rate, own in zip(stack.views, rates, by_cell, strict=True):
+        update(cell.leaves, own, cell.slots, step, {"lr": rate, **cell.optim_knobs})
 
 
 def looped_step(
@@ -99,9 +99,9 @@ def looped_step(
 
     The caller counts the steps: a cell may run ahead of its neighbours within an epoch.
     """
-    stack.draw_noise([cell.k], step)
+    stack.draw_noise([cell.seed], step)
     loss, outputs = _solo(stack, cell, inputs, targets)
-    leaves = list(cell.params.values())
+    leaves = cell.leaves
     grads = torch.autograd.grad(loss, leaves)
     with torch.no_grad():
         settings = {"lr": float(stack.rates[step, cell.k]), **cell.optim_knobs}
@@ -117,38 +117,44 @@ def evaluate_batch(
 
     With `shared_rows` the cells see the same rows: inputs (B, ...), targets (B,) or (B, 1).
     """
-    with torch.no_grad():
+    with torch.inference_mode():
         if executor == "batched":
-            return _vmapped(stack, inputs, targets, shared_rows)
+            if shared_rows:
+                inputs, targets = (
+                    rows.expand(len(stack.cells), *rows.shape) for rows in (inputs, targets)
+                )
+            return _forward(stack, inputs, targets)
         each = [
-            _solo(
-                stack,
-                view(stack, k),
-                *((inputs, targets) if shared_rows else (inputs[k], targets[k])),
-            )
-            for k in range(len(stack.cells))
+            _solo(stack, cell, *((inputs, targets) if shared_rows else (inputs[k], targets[k])))
+            for k, cell in enumerate(stack.views)
         ]
         return torch.stack([loss for loss, _ in each]), torch.stack([out for _, out in each])
 
 
-def _vmapped(
-    stack: Stack, inputs: Tensor, targets: Tensor, shared_rows: bool
-) -> tuple[Tensor, Tensor]:
-    loss = LOSSES[stack.loss_kind]
-    shared = {n: v for n, v in stack.loss_knobs.items() if not isinstance(v, Tensor)}
-    per_cell = {n: v.to(stack.dtype) for n, v in stack.loss_knobs.items() if isinstance(v, Tensor)}
-
+def _forward(stack: Stack, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Losses (K,) and outputs (K, B, outputs) of all cells."""
     inputs, targets = _typed(stack, inputs, targets)
+    if stack.has_stacked_form:
+        outputs = stacked.forward(stack.module, stacked.State(stack.state()), inputs)
+    else:
+        outputs = _vmapped(stack, inputs)
+    knobs = {
+        n: v.to(stack.dtype) if isinstance(v, Tensor) else v for n, v in stack.loss_knobs.items()
+    }
+    return LOSSES[stack.loss_kind](outputs, targets, knobs), outputs
 
-    def cell(p: Named, b: Named, x: Tensor, y: Tensor, knobs: Named) -> tuple[Tensor, Tensor]:
-        out = functional_call(stack.module, {**p, **b}, (x,))
-        return loss(out, y, {**shared, **knobs}), out
 
-    rows = None if shared_rows else 0
-    losses, outputs = torch.vmap(cell, in_dims=(0, 0, rows, rows, 0))(
-        stack.params, stack.buffers, inputs, targets, per_cell
-    )
-    return losses, outputs
+def _vmapped(stack: Stack, inputs: Tensor) -> Tensor:
+    """Outputs (K, B, outputs) of a module that has no stacked form."""
+    cells = len(stack.cells)
+    state = {name: value.expand(cells, *value.shape[1:]) for name, value in stack.state().items()}
+
+    def cell(own: Named, x: Tensor) -> Tensor:
+        out: Tensor = functional_call(stack.module, dict(own), (x,))
+        return out
+
+    outputs: Tensor = torch.vmap(cell)(state, inputs)
+    return outputs
 
 
 def _solo(stack: Stack, cell: CellView, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -165,4 +171,5 @@ def _typed(stack: Stack, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tenso
 
 
 def _squared_norms(grads: Sequence[Tensor], cells: int) -> Tensor:
-    return torch.stack([grad.reshape(cells, -1).square().sum(1) for grad in grads]).sum(0)
+    norms = [torch.linalg.vector_norm(grad.reshape(cells, -1), dim=1) for grad in grads]
+    return torch.stack(norms).square_().sum(0)

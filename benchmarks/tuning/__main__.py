@@ -24,22 +24,25 @@ RESULTS = Path(__file__).parents[1] / "results"
 RATE, EPOCH_RATE = "trials_per_minute", "epochs_per_minute"
 ARMS = {
     "stacks": "benchmarks.tuning.harness_arm:prepare_stacked",
+    "halving": "benchmarks.tuning.harness_arm:prepare_halving",
     "one-by-one": "benchmarks.tuning.harness_arm:prepare_one_by_one",
     "lightning": "benchmarks.tuning.lightning_arm:prepare",
 }
 TITLES = {
     "stacks": "harness",
+    "halving": "harness --prune halving",
     "one-by-one": "harness, one trial at a time",
     "lightning": "Optuna + Lightning + MLflow",
 }
-GOALS = (Goal("stacks", "one-by-one", 4.0), Goal("stacks", "lightning", 15.0))
+# like is compared with like: the callback of the peer stops trials early as well
+GOALS = (Goal("stacks", "one-by-one", 4.0), Goal("halving", "lightning", 15.0))
 PEERS = ("lightning", "optuna_integration")
 VERSIONS = ("torch", "mlflow", "optuna", "lightning", "optuna-integration", "numpy")
 
 
 @click.command()
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1))
-@click.option("--trials", default=32, show_default=True, type=click.IntRange(2), help="A round's.")
+@click.option("--trials", default=48, show_default=True, type=click.IntRange(2), help="A round's.")
 @click.option("--epochs", default=30, show_default=True, type=click.IntRange(1))
 @click.option(
     "--out", default=RESULTS, show_default="benchmarks/results", type=click.Path(path_type=Path)

@@ -1,4 +1,4 @@
-"""Two arms: harness as it is, and the same code with batches of one trial.
+"""Three arms: harness as it is, with trials stopped early, and with batches of one trial.
 
 Timed is one call of `run_study` on a new study: opening the decoded data, asking, training,
 recording every trial in MLflow, telling.
@@ -25,12 +25,17 @@ def prepare_stacked(folder: Path) -> Run:
     return _prepare(folder, None)
 
 
+def prepare_halving(folder: Path) -> Run:
+    """`harness tune --prune halving`."""
+    return _prepare(folder, None, "halving")
+
+
 def prepare_one_by_one(folder: Path) -> Run:
     """The same loop, each trial a batch of its own."""
     return _prepare(folder, 1)
 
 
-def _prepare(folder: Path, batch_trials: int | None) -> Run:
+def _prepare(folder: Path, batch_trials: int | None, pruner: str = "none") -> Run:
     os.environ.pop("MLFLOW_TRACKING_URI", None)  # the project's own store
     os.environ.pop("HARNESS_DATA_DIR", None)
     from harness.commands.opening import run_options
@@ -42,7 +47,7 @@ def _prepare(folder: Path, batch_trials: int | None) -> Run:
     options = run_options(project, "cpu", "auto")
 
     def run(work: Work) -> Timed:
-        planned = subject.plan(project, work["name"], work["seed"], work["epochs"])
+        planned = subject.plan(project, work["name"], work["seed"], work["epochs"], pruner)
 
         def timed() -> dict[str, Any]:
             result, _ = run_study(

@@ -23,13 +23,13 @@ def make_project(folder: Path) -> Project:
     return Project(folder)
 
 
-def plan(project: Project, name: str, seed: int, epochs: int) -> StudyPlan:
+def plan(project: Project, name: str, seed: int, epochs: int, pruner: str) -> StudyPlan:
     """The study under a name of its own, on that seed's split."""
     from harness.commands.opening import ingredients, open_data
     from harness.plan import make_plan, outline
     from harness.study import plan_study
 
-    study = replace(project.study(STUDY), name=name, seed=seed)
+    study = replace(project.study(STUDY), name=name, seed=seed, pruner=pruner)
     experiment = project.experiment(study.experiment)
     drawn = outline(project, experiment, settings={"epochs": epochs}, seeds=(seed,), data=DATA)
     card = open_data(project, drawn)

@@ -6,13 +6,15 @@ Out: the figures of each round and arm, as they come. Starting up (imports, firs
 warm-up) happens in `prepare`, before the first round; nothing of it is in a figure. The order of
 arms moves on by one each round, so that a machine that slows down is no arm's misfortune.
 
-Every figure gets `seconds` (wall) and `cpu_seconds` (of that process, all threads).
+Every figure gets `seconds` (wall) and `cpu_seconds` (of that process and those it
+started and saw end, all threads).
 """
 
 from __future__ import annotations
 
 import importlib
 import multiprocessing
+import os
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -63,7 +65,7 @@ def _processes(arms: Mapping[str, str], folder: Path) -> Iterator[dict[str, Conn
             own = folder / name
             own.mkdir(parents=True)
             process: BaseProcess = context.Process(
-                target=_serve, args=(place, own, theirs), daemon=True
+                target=_serve, args=(place, own, theirs), daemon=False
             )
             process.start()
             theirs.close()
@@ -90,6 +92,11 @@ def _answer(name: str, line: Connection) -> dict[str, Any]:
     return found
 
 
+def _cpu_seconds() -> float:
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
+
+
 def _serve(place: str, folder: Path, line: Connection) -> None:
     try:
         module, _, function = place.partition(":")
@@ -98,11 +105,11 @@ def _serve(place: str, folder: Path, line: Connection) -> None:
         line.send(("ready", {}))
         while True:
             timed = run(line.recv())
-            wall, cpu = time.perf_counter(), time.process_time()
+            wall, cpu = time.perf_counter(), _cpu_seconds()
             figures = timed()
             seconds = {
                 "seconds": time.perf_counter() - wall,
-                "cpu_seconds": time.process_time() - cpu,
+                "cpu_seconds": _cpu_seconds() - cpu,
             }
             line.send(("done", {**figures, **seconds}))
     except (EOFError, KeyboardInterrupt):  # the parent has no more work

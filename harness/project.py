@@ -114,8 +114,10 @@ def _load(folder: Path, name: str, kind: type[Definition]) -> Definition:
     known = _names(folder)
     word = kind.__name__.lower()
     if name not in known:
+        study = word == "experiment" and name in _names(folder.parent / "studies")
         raise ConfigError(
             f"no {word} '{name}'{did_you_mean(name, known)}",
+            *([f"it is a study: harness tune {name}"] if study else []),
             f"known: {', '.join(known)}" if known else f"{folder} holds none yet",
         )
     path = next(p for p in sorted(folder.glob("*.py")) if p.stem.replace("_", "-") == name)

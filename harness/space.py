@@ -25,12 +25,22 @@ class Float:
     log: bool = False
     levels: int = 9
 
+    def __post_init__(self) -> None:
+        _check_range(self)
+
 
 @dataclass(frozen=True)
 class Choice:
     """A search over listed values."""
 
     options: tuple[Any, ...]
+
+    def __post_init__(self) -> None:
+        if not self.options or len(set(map(repr, self.options))) < len(self.options):
+            raise ConfigError(
+                f"a choice needs options, all of them different: {self.options!r}",
+                "for example Choice((0.0, 0.2, 0.5))",
+            )
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,9 @@ class Int:
     high: int
     log: bool = False
     levels: int = 9
+
+    def __post_init__(self) -> None:
+        _check_range(self)
 
 
 Dimension: TypeAlias = Float | Int | Choice
@@ -99,6 +112,11 @@ class Study:
                     f"no {what} '{value}'{did_you_mean(str(value), valid)}",
                     f"valid: {', '.join(valid)}",
                 )
+        if not self.space or self.trials < 1:
+            raise ConfigError(
+                "a study needs something to search and a trial or more",
+                'for example space={"optim.lr": Float(1e-4, 1e-1, log=True)}, trials=50',
+            )
         if not 1 <= self.seeds_per_trial <= MOST_SEEDS:
             raise ConfigError(
                 f"{self.seeds_per_trial} seeds per trial make no sense", f"valid: 1 to {MOST_SEEDS}"
@@ -118,3 +136,11 @@ class Study:
     def seeds(self) -> tuple[int, ...]:
         """The tuning seeds: every trial is trained on the same ones."""
         return tuple(range(self.seed, self.seed + self.seeds_per_trial))
+
+
+def _check_range(each: Float | Int) -> None:
+    if not each.low < each.high or (each.log and each.low <= 0) or each.levels < 2:
+        raise ConfigError(
+            f"{each} is no range to search",
+            "low is below high, above zero where log=True, and levels are 2 or more",
+        )

@@ -13,10 +13,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from harness.config import TrainConfig
+from harness.errors import ConfigError
+from harness.experiment import digest
 from harness.plan import Plan
 from harness.space import Choice, Dimension, Int, Space, Study
 from harness.tasks import METRICS
 
+SIZES = frozenset({"model.hidden", "model.depth", "model.norm"})
 FRESH_SEEDS = 8
 """Seeds on which the best trials are trained again after a study."""
 
@@ -34,6 +37,7 @@ class StudyPlan:
     metric: str
     goal: str
     default: Mapping[str, Any]
+    own_journal: bool = False
 
     @property
     def samples(self) -> int:
@@ -45,7 +49,9 @@ class StudyPlan:
     @property
     def name(self) -> str:
         """`lr-warmup-ablation-bn-bn-digits`: one journal for each study, subject and data set."""
-        parts = (self.study.name, self.study.experiment, self.study.variant, self.plan.card.name)
+        parts = [self.study.name, self.study.experiment, self.study.variant, self.plan.card.name]
+        if self.own_journal:
+            parts.append(digest(self.definition())[:7])
         return "-".join(parts)
 
     def definition(self) -> dict[str, Any]:
@@ -254,12 +260,22 @@ def trial_of(record: Mapping[str, Any]) -> Trial:
     )
 
 
-def plan_study(study: Study, plan: Plan) -> StudyPlan:
+def plan_study(study: Study, plan: Plan, *, own_journal: bool = False) -> StudyPlan:
     """Checks the search space against the variant's settings.
 
+    With `own_journal` every definition has a journal of its own; otherwise a study of the same name
+    that was begun with another definition is refused.
+
     Raises:
-        ConfigError: a setting of the space does not exist, or a bound is not a valid value.
+        ConfigError: a setting of the space does not exist, or a bound is not a valid value; or no
+            setting of it changes what is to be kept small.
     """
+    if study.cost == "parameters" and not SIZES & study.space.keys():
+        raise ConfigError(
+            f"nothing that is searched changes the number of parameters: {', '.join(study.space)}",
+            f"search one of {', '.join(sorted(SIZES))}, for example "
+            '"model.hidden": Choice(((32,), (64,)))',
+        )
     config = plan.outline.configs[study.variant]
     default = {key: config.flat().get(key) for key in study.space}
     for key, dimension in study.space.items():
@@ -271,7 +287,7 @@ def plan_study(study: Study, plan: Plan) -> StudyPlan:
     if name not in known:  # the data set is of another kind than the study was written for
         name, goal = next(iter(known.items()))
         metric = f"{part}/{name}"
-    return StudyPlan(study, plan, config, metric, goal, default)
+    return StudyPlan(study, plan, config, metric, goal, default, own_journal)
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

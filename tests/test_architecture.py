@@ -69,6 +69,31 @@ def layer_of(module: str) -> int | None:
     return None
 
 
+def test_every_module_can_be_the_first_to_be_imported():
+    """In a process of its own each: a circle shows only from some of its members."""
+    names = [
+        ".".join(path.relative_to(REPOSITORY).with_suffix("").parts)
+        for path in sorted(PACKAGE.rglob("*.py"))
+    ]
+    script = (
+        "import importlib, os, sys\n"
+        "import torch, mlflow, optuna, matplotlib.figure, scipy.stats, pyarrow.parquet\n"
+        "for name in sys.argv[1:]:\n"
+        "    child = os.fork()\n"
+        "    if not child:\n"
+        "        try:\n"
+        "            importlib.import_module(name)\n"
+        "        except BaseException as error:\n"
+        "            print(name, repr(error), flush=True)\n"
+        "        os._exit(0)\n"
+        "    os.waitpid(child, 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *names], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == ""
+
+
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
 
 

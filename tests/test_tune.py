@@ -125,9 +125,10 @@ def test_the_best_trials_meet_the_default_on_fresh_seeds(project):
     result = found(project)
     fresh = result.evaluation
     assert set(fresh.seeds).isdisjoint(result.seeds)
-    others = [trial for trial in result.ranked if not result.is_default(trial)]
-    assert fresh.candidates == tuple(trial.number for trial in others[:3])
-    assert set(fresh.values) == {"default", *(f"t{number}" for number in fresh.candidates)}
+    top = result.ranked[:3]
+    assert fresh.candidates == tuple(trial.number for trial in top)
+    others = [f"t{trial.number}" for trial in top if not result.is_default(trial)]
+    assert list(fresh.values) == ["default", *others]
     assert runs(project, STUDY) == {
         "study FINISHED": 1,
         "trial FINISHED": 6,
@@ -242,6 +243,10 @@ def test_a_space_with_an_impossible_setting_is_refused(project):
     assert "schedule.warmup" in harness(project, "tune", expect=3).err
     path.write_text(text.replace("val/accuracy", "test/accuracy"))
     assert "the test set is read once" in harness(project, "tune", expect=3).err
+    path.write_text(text.replace("Float(0.0, 0.3)", "Float(0.3, 0.0)"))
+    assert "no range to search" in harness(project, "tune", expect=3).err
+    path.write_text(text.replace("trials=50", "trials=0"))
+    assert "a trial or more" in harness(project, "tune", expect=3).err
 
 
 @pytest.mark.parametrize(
@@ -251,6 +256,9 @@ def test_a_space_with_an_impossible_setting_is_refused(project):
         (("--prune", "wilcoxon"), 3, "--seeds-per-trial"),
         (("--cost", "parameters", "--prune", "halving"), 3, "no pruner"),
         (("--name", "../x"), 3, "cannot be used"),
+        (("--name", "ablation-bn"), 3, "an experiment is"),
+        (("--name", "ablation-bn-tuning"), 3, "another name"),
+        (("--cost", "parameters"), 3, "model.hidden"),
         (("--sampler", "tpee"), 2, "tpe"),
     ],
 )
@@ -259,6 +267,40 @@ def test_what_a_study_cannot_do_is_refused_before_it_begins(project, options, co
     assert not (project.runs_dir / "optuna").exists() or not list(
         (project.runs_dir / "optuna").glob("*.journal")
     )
+
+
+def test_a_torn_journal_goes_on_and_a_damaged_one_says_what_to_type(project, tmp_path):
+    straight = twin(project, tmp_path)
+    harness(straight, "tune", "--trials", "20", *QUICK)
+    harness(project, "tune", "--trials", "12", *QUICK)
+    (journal,) = (project.runs_dir / "optuna").glob("*.journal")
+    journal.write_bytes(journal.read_bytes() + b'{"op_code": 5, "work')
+    harness(project, "tune", "--trials", "20", *QUICK)
+    assert trials(project) == trials(straight)
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([*lines[:5], b"\x00garbage\n", *lines[5:]]))
+    done = harness(project, "tune", "--trials", "21", *QUICK, expect=5)
+    assert "line 6 of" in done.err
+    assert f"rm {journal.name}" in done.err
+
+
+def test_the_default_is_kept_where_nothing_beats_it(project):
+    path = project.root / "studies" / "lr_warmup.py"
+    path.write_text(path.read_text().replace("1e-4, 1e-1", "1e-7, 1.1e-3"))
+    out = harness(project, "tune", "--trials", "5", "--epochs", "3", "--fresh-seeds", "2").out
+    result = found(project)
+    assert result.is_default(result.best)
+    assert "trial 0, the default" in out
+    assert "Keep the default settings." in out
+    assert "--set" not in out
+
+
+def test_the_command_to_go_on_is_the_command(project):
+    process = start(project, "tune", "--trials", "4", "--epochs", "3000", "--fresh-seeds", "3")
+    wait_for(project, "trial RUNNING", 1, STUDY)
+    process.terminate()
+    _, errors = process.communicate(timeout=30)
+    assert "harness tune --trials 4 --epochs 3000 --fresh-seeds 3" in errors
 
 
 def test_its_report_is_made_from_the_store_alone(project):

@@ -23,9 +23,7 @@ def make_project(folder: Path) -> Project:
     return Project(folder)
 
 
-def plan(
-    project: Project, name: str, seed: int, epochs: int, pruner: str = "none"
-) -> StudyPlan:
+def plan(project: Project, name: str, seed: int, epochs: int, pruner: str = "none") -> StudyPlan:
     """The study under a name of its own, on that seed's split."""
     from harness.commands.opening import ingredients, open_data
     from harness.plan import make_plan, outline

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,7 +44,7 @@ def run_options(
     from harness.recording import Options
 
     found = environment(project.root, device)
-    found["command"] = found["command"].replace(" --fresh", "")  # to be repeated, not redone
+    found["command"] = re.sub(r" --fresh(?= |$)", "", found["command"])  # repeated, not redone
     return Options(device, executor, found["command"], found, dict(test_reads or {}))
 
 

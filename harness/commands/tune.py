@@ -18,6 +18,7 @@ from harness.listing import field as shown
 from harness.listing import heading, write_last
 from harness.plan import make_plan, outline
 from harness.project import Project
+from harness.report.wording import plural
 from harness.space import Study
 
 if TYPE_CHECKING:
@@ -49,6 +50,13 @@ def tune_study(project: Project, name: str | None, asked: TuneAsked) -> None:
     study = project.study(_study_name(project, name))
     study = replace(study, **{k: v for k, v in asked.changes.items() if v is not None})
     check_name(study.name, "study")
+    taken = study.name in project.experiment_names()
+    if taken or study.name.endswith(("-tuning", "-lr-grid")):
+        raise ConfigError(
+            f"a study cannot be called '{study.name}': "
+            + ("an experiment is" if taken else "--tune and --lr-grid call theirs so"),
+            "take another name: --name lr-search, or rename its file",
+        )
     subject = project.experiment(study.experiment)
     subject.variant(study.variant)
     drawn = outline(project, subject, settings=asked.settings, seeds=(study.seed,), data=asked.data)
@@ -74,7 +82,7 @@ def tune_study(project: Project, name: str | None, asked: TuneAsked) -> None:
     say(_plan_lines(plan, total, done, asked))
     options = run_options(project, chosen, "auto")
     start = time.monotonic()
-    with signals(options.command), TrainingDisplay(14) as display:
+    with signals(options.command), TrainingDisplay(15) as display:
         result, parent = run_study(
             project,
             plan,
@@ -110,15 +118,16 @@ def _plan_lines(plan: StudyPlan, total: int, done: int, asked: TuneAsked) -> Ite
     study, width = plan.study, asked.width
     yield from shown("tunes", f"variant {study.variant} of {study.experiment}", width)
     space = ", ".join(study.space)
-    how = f"{study.sampler} over {space}"
+    how = f"{study.sampler} over {space}, by {plan.metric}"
     if study.pruner != "none":
         how += f"; {study.pruner} stops trials early"
     yield from shown("search", how, width)
     seeds = f" x {len(study.seeds)} seeds" if len(study.seeds) > 1 else ""
+    trials = plural(total, "trial")
     continuing = " (continuing)" if done else ""
-    yield from shown("plan", f"{total} trials{seeds}, {done} done already{continuing}", width)
+    yield from shown("plan", f"{trials}{seeds}, {done} done already{continuing}", width)
     if asked.fresh_seeds and study.cost is None:
-        text = f"the best 3 and the default on {asked.fresh_seeds} fresh seeds"
+        text = f"the best 3 and the default on {plural(asked.fresh_seeds, 'fresh seed')}"
         yield from shown("then", text, width)
 
 
@@ -126,7 +135,7 @@ def _note_last(project: Project, study: Study, result: StudyResult) -> None:
     """What `harness list` shows of the study."""
     if not result.ranked:
         return
-    count = f"{len(result.trials)} trials"
+    count = plural(len(result.trials), "trial")
     best = f"best {result.metric} {result.best.score:.4g} ({result.dataset})"
     write_last(project, study.name, f"{count}, {best}")
 

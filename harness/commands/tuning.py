@@ -13,6 +13,7 @@ from harness.console import TrainingDisplay
 from harness.interrupt import signals
 from harness.listing import field
 from harness.project import Project
+from harness.report.wording import plural
 
 if TYPE_CHECKING:
     from harness.cells import Progress
@@ -84,7 +85,7 @@ def _lines(studies: Mapping[str, Study], asked: Asked) -> Iterator[str]:
     whom = (
         f"each of {len(studies)} variants" if asked.tune == "each" else f"{first.variant}, for all"
     )
-    count = f"{asked.trials} trials x {len(first.seeds)} tuning seeds"
+    count = f"{plural(asked.trials, 'trial')} x {len(first.seeds)} tuning seeds"
     yield from field("tunes", f"{whom}: {count}, by {first.metric}", asked.width)
     keys = dict.fromkeys(key for study in studies.values() for key in study.space)
     yield from field("", f"searches {', '.join(keys)}", asked.width)

@@ -65,6 +65,8 @@ def processes_for(cells: Sequence[Cell], loader: Loader, device: str) -> int:
     own_workers = int(getattr(loader, "workers", 0))
     if sys.platform != "linux" or device != "cpu" or own_workers:
         return 1
+    if multiprocessing.current_process().daemon:
+        return 1  # somebody's worker already, and not allowed to have any of its own
     if any(_step_flops(cell, loader) >= ONE_THREAD_FLOPS for cell in cells):
         return 1  # one of them keeps all cores busy
     return len(os.sched_getaffinity(0))

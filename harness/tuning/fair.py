@@ -92,6 +92,14 @@ def studies_of(plan: Plan, mode: Literal["each", "shared"], trials: int) -> dict
             "take others, for example --seeds 8",
         )
     names = [each.name for each in experiment.variants]
+    fixed = {
+        key for name in names for key in space_of(experiment, name, outline.configs[name])
+    } & set(outline.settings)
+    if fixed:
+        raise ConfigError(
+            f"{', '.join(sorted(fixed))} cannot be both set and searched",
+            "leave out --set, or compare at that setting: --tune none",
+        )
     tuned = names if mode == "each" else [experiment.baseline]
     part = outline.metric.partition("/")[2]
     return {
@@ -154,10 +162,14 @@ def tune_variants(
     found: dict[str, StudyResult] = {}
     run_ids: dict[str, str] = {}
     for name, study in studies.items():
-        drawn = plan_study(study, plan)
+        # other epochs or settings make another search, not a clash with this one
+        drawn = plan_study(study, plan, own_journal=True)
         found[name], run_ids[name] = run_study(
             project, drawn, study.trials, store, options, _named(name, show), preparing
         )
+        # an earlier, longer search must not give this variant more trials than the others
+        first = tuple(each for each in found[name].trials if each.number < study.trials)
+        found[name] = replace(found[name], trials=first)
         if all(trial.diverged == len(trial.scores) for trial in found[name].trials):
             raise RunsFailedError(
                 f"all {study.trials} trials of variant {name} diverged: nothing to compare it at",

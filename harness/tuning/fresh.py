@@ -28,18 +28,21 @@ def evaluate(
 ) -> Evaluation | None:
     """The best trials and the default on `seed_count` fresh seeds.
 
-    None where there is nothing to compare: a study with a cost has a front and no best trial, and
-    one whose best trials diverged has no candidate.
+    The default may be among the candidates, even the first. None where there is nothing to
+    compare: a study with a cost has a front and no best trial, and one whose best trials diverged
+    has no candidate.
     """
-    candidates = [
-        trial for trial in found.ranked if not trial.diverged and not found.is_default(trial)
-    ][:TOP_TRIALS]
-    if found.cost is not None or not candidates:
+    candidates = [trial for trial in found.ranked if not trial.diverged][:TOP_TRIALS]
+    if found.cost is not None or all(map(found.is_default, candidates)):
         return None
     seeds = fresh_seeds(found.seeds, seed_count)
     configs = {
         "default": drawn.config,
-        **{trial_name(trial.number): drawn.config.override(trial.values) for trial in candidates},
+        **{
+            trial_name(trial.number): drawn.config.override(trial.values)
+            for trial in candidates
+            if not found.is_default(trial)
+        },
     }
     cells = [
         cell_of(name, seed, config, drawn.plan.ingredients)

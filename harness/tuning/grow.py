@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from optuna.trial import Trial as LiveTrial
 
 from harness.cells import (
@@ -101,9 +101,8 @@ def run_study(
     journals.check(drawn, total)
     path = journals.journal_path(project, drawn)
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_suffix(".owner"))  # .lock is Optuna's own
     try:
-        held = lock.acquire(timeout=0)
+        held = journals.owner(path).acquire(timeout=0)
     except Timeout:
         raise BusyError(
             f"study {drawn.name} is being run by another process",
@@ -235,8 +234,10 @@ def _stacked(going: _Going, stack: Sequence[Cell], trial_of: Mapping[Cell, int])
     """A stack of trials: what is shown of it, and who is stopped early."""
     drawn = going.drawn
     numbers = sorted({trial_of[cell] for cell in stack})
-    label = f"trials {numbers[0]}-{numbers[-1]}" if numbers[1:] else f"trial {numbers[0]}"
-    watch = Watch(label, drawn.metric, max if drawn.goal == "max" else min, f"best {drawn.metric}")
+    run = numbers[-1] - numbers[0] + 1 == len(numbers)
+    label = f"trials {numbers[0]}-{numbers[-1]}" if run else f"{len(numbers)} trials"
+    label = label if numbers[1:] else f"trial {numbers[0]}"
+    watch = Watch(label, drawn.metric, max if drawn.goal == "max" else min, "best")
     stop = None
     if drawn.study.pruner == "halving" and numbers[1:]:
         stop = Halving(stack, trial_of, drawn.metric, drawn.goal)

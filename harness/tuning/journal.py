@@ -7,21 +7,24 @@ file as it is.
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import optuna
+from filelock import FileLock, Timeout
 from optuna.importance import BaseImportanceEvaluator
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from optuna.trial import Trial as LiveTrial
 
-from harness.errors import ConfigError
+from harness.errors import ConfigError, IntegrityError
 from harness.project import Project
 from harness.space import LEAST_SEEDS, Choice, Float, Space, Study
 from harness.study import (
@@ -34,7 +37,7 @@ from harness.study import (
     inside,
     trial_of,
 )
-from harness.tuning.samplers import check_sampler, make_sampler
+from harness.tuning.samplers import STARTUP_TRIALS, check_sampler, make_sampler
 
 BATCH_TRIALS = 16
 """Trials asked for together. A sampler learns between batches, so a large one learns late."""
@@ -56,6 +59,11 @@ def batch_of(study: Study) -> int:
     return max(BATCH_TRIALS // side_by_side, 1)
 
 
+def owner(journal: Path) -> FileLock:
+    """The lock of the process that runs the study. `.lock` is Optuna's own."""
+    return FileLock(journal.with_suffix(".owner"))
+
+
 def open_study(journal: Path, drawn: StudyPlan, batch_trials: int) -> optuna.Study:
     """The study in that file, begun if there is none.
 
@@ -63,6 +71,7 @@ def open_study(journal: Path, drawn: StudyPlan, batch_trials: int) -> optuna.Stu
         ConfigError: it was begun with another search space or other settings.
     """
     optuna.logging.set_verbosity(logging.ERROR)
+    _mend(journal)
     better = StudyDirection.MAXIMIZE if drawn.goal == "max" else StudyDirection.MINIMIZE
     study = optuna.create_study(
         study_name=drawn.name,
@@ -86,6 +95,29 @@ def open_study(journal: Path, drawn: StudyPlan, batch_trials: int) -> optuna.Stu
     return study
 
 
+def _mend(journal: Path) -> None:
+    """Drops a last line that was not written to its end, as when the power went.
+
+    Raises:
+        IntegrityError: another line is damaged.
+    """
+    if not journal.exists():
+        return
+    content = journal.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if whole != content:
+        journal.write_bytes(whole)
+    for number, line in enumerate(whole.splitlines(), start=1):
+        try:
+            json.loads(line)
+        except ValueError:
+            raise IntegrityError(
+                f"line {number} of {journal.name} in mlruns/optuna is damaged",
+                "its trials are in MLflow all the same; begin the study anew: "
+                f"rm {journal.name} there, and the same command again",
+            ) from None
+
+
 def next_batch(
     study: optuna.Study, drawn: StudyPlan, total: int, batch_trials: int
 ) -> list[LiveTrial]:
@@ -105,11 +137,21 @@ def next_batch(
         _suggest(study, drawn, LiveTrial(study, trial._trial_id), trial.number)
         for trial in open_trials
     ]
-    end = (first // batch_trials + 1) * batch_trials
+    end = _batch_end(first, batch_trials, drawn.study)
     if drawn.study.sampler == "grid":
         end = min(end, max(total, len(asked)))  # past its last point a grid has nothing to ask
     batch += [_ask(study, drawn, number) for number in range(len(asked), end)]
     return [trial for trial in batch if trial.number < total]
+
+
+def _batch_end(first: int, batch_trials: int, study: Study) -> int:
+    """Where the batch of trial `first` ends. The random trials of a sampler that learns are one."""
+    random = STARTUP_TRIALS if study.sampler in LEARNING and study.pruner != "halving" else 0
+    if batch_trials <= random:
+        random = 0
+    return (
+        random if first < random else random + ((first - random) // batch_trials + 1) * batch_trials
+    )
 
 
 def tell(study: optuna.Study, live: LiveTrial, trial: Trial) -> None:
@@ -140,6 +182,8 @@ def trials_done(project: Project, drawn: StudyPlan) -> int:
     path = journal_path(project, drawn)
     if not path.exists():
         return 0
+    with suppress(Timeout), owner(path).acquire(timeout=0):
+        _mend(path)  # not while another process may be in the middle of a line
     optuna.logging.set_verbosity(logging.ERROR)
     storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
     if drawn.name not in optuna.get_all_study_names(storage):

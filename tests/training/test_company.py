@@ -1,8 +1,8 @@
 """The law of company: a cell's bits do not depend on which cells train beside it, or how many.
 
 In float32 and to the last bit, for two cells or more: weights, running statistics and
-metrics. Sizes are multiples of 16 here: with a width of 9 and a batch of 50 the last bit was seen to
-differ (probably the CPU's matrix kernels, which go by where a row of memory starts).
+metrics. Sizes are multiples of 16 here: with a width of 9 and a batch of 50 the last bit was seen
+to differ (probably the CPU's matrix kernels, which go by where a row of memory starts).
 """
 
 from __future__ import annotations

@@ -90,6 +90,24 @@ def test_a_tuned_comparison_is_another_than_the_untuned(project):
     assert sorted(plan["tuning"] is None for plan in plans) == [False, True]
 
 
+def test_every_search_counts_the_same_trials_however_many_there_are(project):
+    longer = ["8" if part == "5" else part for part in EACH]
+    harness(project, *longer)
+    harness(project, "run", "ablation-bn", "--tune", "shared", "--trials", "6", *QUICK)
+    out = harness(project, *EACH).out
+    assert "its own best of 5 trials" in " ".join(out.split())
+    tuning = plan_of(project)["tuning"]
+    assert tuning["budget"] == {"none": 5, "bn": 5}
+    for record in tuning["studies"].values():
+        assert [trial["number"] for trial in record["trials"]] == [0, 1, 2, 3, 4]
+
+
+def test_other_epochs_are_another_search_and_not_a_clash(project):
+    harness(project, *EACH)
+    other = ["2" if part == "3" else part for part in EACH]
+    assert "5 trials x 2 tuning seeds" in harness(project, *other).out
+
+
 def test_a_killed_search_goes_on(project):
     process = start(project, *EACH)
     wait_for(project, "trial FINISHED", 10, "ablation-bn-tuning")
@@ -115,6 +133,7 @@ def test_the_report_says_how_it_was_tuned(project):
     [
         (("--tune", "each", "--seeds", "10000,10001"), 3, "seed 10000 is a tuning seed"),
         (("--trials", "5"), 2, "--tune each"),
+        (("--tune", "each", "--set", "optim.lr=0.5"), 3, "both set and searched"),
         (("--tune", "each", "--lr-grid"), 2, "--lr-grid"),
     ],
 )

@@ -130,6 +130,11 @@ def _condition(found: Found) -> str:
     )
 
 
+def _as_set(found: Found) -> str:
+    """The settings that make this grid and not another: ` --set epochs=1`."""
+    return "".join(f" --set {key}={value}" for key, value in found.grid.settings.items())
+
+
 def _next_step(found: Found) -> tuple[str, str] | None:
     """Higher rates where the grid ends too early, more seeds where they may decide what is open."""
     grid, n = found.grid, len(found.grid.seeds)
@@ -139,7 +144,8 @@ def _next_step(found: Found) -> tuple[str, str] | None:
     ends = any(each.edge == "highest" for each in found.variants)
     stuck = any(each.ruling == "inconclusive" for each in found.allowances)
     if rates < MOST_RATES and (ends or (stuck and any(each.open_end for each in found.variants))):
-        more = f"harness run {grid.experiment} --lr-grid --rates {min(rates + 4, MOST_RATES)}"
+        wider = f"--rates {min(rates + 4, MOST_RATES)}"
+        more = f"harness run {grid.experiment} --lr-grid {wider}{_as_set(found)}"
         return "The grid ends where rates are still usable; four more:", more
     undecided = {each.variant for each in found.allowances if each.ruling == "inconclusive"}
     open_ones = [each for each in found.contrasts["best"] if each.verdict == "inconclusive"]
@@ -151,5 +157,5 @@ def _next_step(found: Found) -> tuple[str, str] | None:
     wanted = max([each for each in known if each], default=0) or USUAL_SEEDS
     seeds = min(max(wanted, n + 2), SEEDS_CAP)
     as_wide = f" --rates {rates}" if rates > USUAL_RATES else ""
-    command = f"harness run {grid.experiment} --lr-grid{as_wide} --seeds {seeds}"
+    command = f"harness run {grid.experiment} --lr-grid{as_wide} --seeds {seeds}{_as_set(found)}"
     return "More seeds may decide it:", command

@@ -99,6 +99,14 @@ def default_trial(result: StudyResult) -> Trial | None:
     return next((each for each in result.trials if result.is_default(each)), None)
 
 
+def keeps_default(result: StudyResult) -> bool:
+    """Whether the settings from before the search are the ones to train with."""
+    if nothing(result) or result.cost:
+        return False
+    about = winner(result)
+    return result.is_default(result.best) or (about is not None and about.verdict == "worse")
+
+
 def died(trial: Trial) -> bool:
     """Whether a trial diverged on every seed."""
     return 0 < len(trial.scores) <= trial.diverged

@@ -27,6 +27,7 @@ from harness.report.study.found import (
     edge_text,
     importance_note,
     judged,
+    keeps_default,
     nothing,
     pruning_text,
     remedy,
@@ -63,12 +64,15 @@ def _best(result: StudyResult, width: int) -> Iterator[str]:
     best, default = result.best, default_trial(result)
     over = f" (mean of {len(result.seeds)} tuning seeds)" if len(result.seeds) > 1 else ""
     score = score_text(result.metric, best.score)
-    yield from _named("best", f"trial {best.number}   {result.metric} {score}{over}", width)
+    which = ", the default" if best is default else ""
+    yield from _named("best", f"trial {best.number}{which}   {result.metric} {score}{over}", width)
     yield from _named("", settings_text(best.values), width)
     if default is not None and default is not best:
         unit = scale(result.metric)
         gain = number((best.score - default.score) * unit.factor, 2, signed=True, minus="-")
         more = f"   (best - default {gain} {unit.difference_unit})".replace(" )", ")")
+        if default not in result.complete:  # a score from halfway is no measure of the whole
+            more = f"   (stopped at epoch {default.pruned_epoch})" if default.pruned_epoch else ""
         score = score_text(result.metric, default.score)
         text = f"trial {default.number}   {result.metric} {score}{more}"
         yield from _named("default", text, width)
@@ -132,9 +136,12 @@ def _outcome(result: StudyResult, width: int) -> Iterator[str]:
 def _advice(result: StudyResult, width: int) -> Iterator[str]:
     trial = chosen(result)
     others = f"It was tuned for {result.variant}: other variants deserve a study of their own."
+    if keeps_default(result):
+        yield from wrapped("Keep the default settings.", width)
+        return
     if result.evaluation is not None:
         yield from wrapped(f"{others} The settings:", width)
-        yield from pasted(arguments(trial.values), width)
+        yield from pasted(arguments({**result.settings, **trial.values}), width)
         return
     yield from wrapped(
         f"The best of {len(result.trials)} on {seeds_text(result)} validation rows flatters "

@@ -22,6 +22,7 @@ from harness.report.study.found import (
     died,
     edge_text,
     judged,
+    keeps_default,
     nothing,
     pruning_text,
     remedy,
@@ -103,7 +104,7 @@ def _answer(result: StudyResult) -> str:
     best, default = result.best, default_trial(result)
     text = f"The best of {plural(len(result.trials), 'trial')} has {metric_title(result.metric)} "
     text += score(result, best.score) + unit
-    if default is not None and default is not best:
+    if default is not None and default is not best and default in result.complete:
         text += f", the default {score(result, default.score)}{unit}"
     return f"{text}, on the seeds of the search."
 
@@ -118,7 +119,8 @@ def _condition(result: StudyResult) -> str:
     about = winner(result)
     others = [each for each in contrasts(result) if each != about]
     return (
-        f"Tuned: {tuned} (trial {result.best.number}, the best of {len(result.trials)} by "
+        f"{'The default' if result.is_default(result.best) else 'Tuned'}: {tuned} "
+        f"(trial {result.best.number}, the best of {len(result.trials)} by "
         f"{metric_title(result.metric)} on {seeds}). "
         f"Holds for {result.variant} on {result.dataset}, {plural(result.epochs, 'epoch')}."
         + "".join(f" {_sentence(judged(result, each, each.variant))}" for each in others)
@@ -126,7 +128,7 @@ def _condition(result: StudyResult) -> str:
 
 
 def _advice(result: StudyResult) -> tuple[str, str]:
-    if nothing(result):
+    if nothing(result) or keeps_default(result):
         return "", ""
     trial = chosen(result)
     if result.evaluation is None:

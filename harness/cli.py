@@ -138,6 +138,8 @@ def run(
     project = _project()
     experiment = project.experiment(name)
     settings = with_epochs(_settings(assignments), epochs)
+    if lr_grid and (until or tune != "none"):
+        raise click.UsageError("--lr-grid trains at every rate: it goes without --tune and --until")
     if (until is None) != (max_seeds is None) or (until and (seeds is not None or dry_run)):
         raise click.UsageError(
             "--until decided goes with --max-seeds, and without --seeds and --dry-run"
@@ -146,8 +148,6 @@ def run(
         raise click.UsageError("--trials is for a search: --tune each or --tune shared")
     if rates is not None and not lr_grid:
         raise click.UsageError("--rates goes with --lr-grid")
-    if lr_grid and (until or tune != "none"):
-        raise click.UsageError("--lr-grid trains at every rate: it goes without --tune and --until")
     from harness.commands.run import Asked, run_experiment
 
     asked = Asked(

@@ -35,7 +35,7 @@ def rounds(*rates: tuple[float, float]) -> list[dict[str, dict[str, float | None
 
 def result(arms: tuple[str, ...]) -> dict:
     measured = [
-        {arm: figures(rate * (1 + n / 10)) for arm, rate in zip(arms, (160.0, 40.0, 10.0))}
+        {arm: figures(rate * (1 + n / 10)) for arm, rate in zip(arms, (160.0, 40.0, 10.0, 160.0))}
         for n in range(3)
     ]
     work = [{"trials": 32, "epochs": 30}] * 3
@@ -92,7 +92,7 @@ def test_the_processors_name_is_read(tmp_path):
 
 
 def test_the_page_holds_the_figures_and_the_goals(tmp_path, capsys):
-    found = result(("stacks", "one-by-one", "lightning"))
+    found = result(("stacks", "one-by-one", "lightning", "halving"))
     write(tmp_path, found)
     text = (tmp_path / "tuning.md").read_text()
     assert "| harness | 176 (160 to 192) |" in text

@@ -115,6 +115,8 @@ def tune_study(project: Project, name: str | None, asked: TuneAsked) -> None:
 
 
 def _plan_lines(plan: StudyPlan, total: int, done: int, asked: TuneAsked) -> Iterator[str]:
+    from harness.study import inside
+
     study, width = plan.study, asked.width
     yield from shown("tunes", f"variant {study.variant} of {study.experiment}", width)
     space = ", ".join(study.space)
@@ -122,6 +124,10 @@ def _plan_lines(plan: StudyPlan, total: int, done: int, asked: TuneAsked) -> Ite
     if study.pruner != "none":
         how += f"; {study.pruner} stops trials early"
     yield from shown("search", how, width)
+    if not inside(plan.default, study.space):
+        yield from shown(
+            "", "the default lies outside that space and is not among the trials", width
+        )
     seeds = f" x {len(study.seeds)} seeds" if len(study.seeds) > 1 else ""
     trials = plural(total, "trial")
     continuing = " (continuing)" if done else ""

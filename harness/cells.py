@@ -113,10 +113,10 @@ def train_stacks(
         ResourceError: memory ran out.
     """
     options = parent.options
-    every = [cell for stack in stacks for cell in stack.cells]
-    if not every:
+    if not stacks:
         return
-    processes = processes_for(every, loader, options.device)
+    # one cell speaks for its stack: they all have the same structure
+    processes = processes_for([each.cells[0] for each in stacks], loader, options.device)
     stacks = _split(stacks, processes)
     jobs = [
         Job([*each.cells, *each.company], options.device, options.executor, test, each.stop)

@@ -27,6 +27,7 @@ from harness.experiment import Cell
 from harness.interrupt import uninterrupted
 from harness.plan import Plan
 from harness.recording import Options, Recorder, cell_tags, dataset_info, params
+from harness.tracking import NewCell
 from harness.training.loop import Epoch, Outcome, Stop
 from harness.training.parallel import Job, Started, processes_for, split, train_jobs
 from harness.training.stack import group
@@ -124,7 +125,8 @@ def train_stacks(
     ]
     recorder = Recorder(parent.store, parent.work)
     shown: dict[int, Progress] = {}
-    with _ending(parent.store, recorder.open_runs):
+    waiting: list[Outcome] = []
+    with _ending(recorder, waiting):
         for number, event in train_jobs(jobs, loader, processes):
             stack = stacks[number]
             if isinstance(event, Started):
@@ -138,13 +140,20 @@ def train_stacks(
                 if event.rows:
                     shown[number] = _advanced(shown[number], event, stack.watch)
                     show(shown[number])
-            elif event.cell not in stack.company:
-                with uninterrupted():
-                    run_id = recorder.finish(event)
-                at = shown[number]
-                diverged = at.diverged + (event.diverged_step is not None)
-                shown[number] = replace(at, diverged=diverged, stopped=at.stopped + event.stopped)
-                yield run_id, event
+            else:
+                if event.cell not in stack.company:
+                    waiting.append(event)
+                    shown[number] = _left(shown[number], event)
+                if not event.more:
+                    yield from _record(recorder, waiting)
+
+
+def _record(recorder: Recorder, waiting: list[Outcome]) -> Iterator[tuple[str, Outcome]]:
+    """Records the outcomes that wait, together; yields run id and outcome of each."""
+    with uninterrupted():
+        recorded = list(zip(recorder.finish(waiting), waiting, strict=True))
+        waiting.clear()
+    yield from recorded
 
 
 def _split(stacks: Sequence[Stacked], parts: int) -> list[Stacked]:
@@ -174,7 +183,7 @@ def _begin(
 ) -> Progress:
     """Opens a run for each cell of a stack that has begun."""
     count = len(stack.cells)
-    dataset = dataset_info(parent.plan)
+    new = []
     for cell in stack.cells:
         own = entry(cell)
         tags = {
@@ -183,10 +192,12 @@ def _begin(
             "harness.stack": f"{count} cell{'s' * (count > 1)}",
             **own.tags,
         }
-        with uninterrupted():
-            run_id = parent.store.start_cell(
-                parent.run_id, own.name, own.params, tags, dataset, role=parent.role
-            )
+        new.append(NewCell(own.name, own.params, tags))
+    with uninterrupted():
+        run_ids = parent.store.start_cells(
+            parent.run_id, new, dataset_info(parent.plan), parent.role
+        )
+        for cell, run_id in zip(stack.cells, run_ids, strict=True):
             recorder.begin(cell, run_id)
     return Progress(
         label=stack.watch.label,
@@ -198,6 +209,11 @@ def _begin(
         metric=stack.watch.title or stack.watch.metric,
         value=math.nan,
     )
+
+
+def _left(at: Progress, event: Outcome) -> Progress:
+    diverged = at.diverged + (event.diverged_step is not None)
+    return replace(at, diverged=diverged, stopped=at.stopped + event.stopped)
 
 
 def _advanced(at: Progress, event: Epoch, watch: Watch) -> Progress:
@@ -274,14 +290,18 @@ def open_data(
 
 
 @contextmanager
-def _ending(store: Store, open_runs: dict[Cell, str]) -> Iterator[None]:
-    """Ends the runs that are still open when training stops early."""
+def _ending(recorder: Recorder, waiting: list[Outcome]) -> Iterator[None]:
+    """Ends the runs that are still open when training stops early; what is done is recorded."""
     try:
         yield
     except BaseException as error:
         stopped = isinstance(error, KeyboardInterrupt | Interrupted | GeneratorExit)
+        if stopped:
+            for _ in _record(recorder, waiting):
+                pass
+        open_runs = recorder.open_runs
         for run_id in open_runs.values():
-            store.end_run(run_id, "KILLED" if stopped else "FAILED")
+            recorder.store.end_run(run_id, "KILLED" if stopped else "FAILED")
         if isinstance(error, torch.cuda.OutOfMemoryError):
             raise ResourceError(
                 f"the GPU ran out of memory with a stack of {len(open_runs)} cells",

@@ -23,6 +23,7 @@ from harness.config import MLP
 from harness.data.parquet import Card
 from harness.experiment import Cell, Experiment, seed_list
 from harness.plan import Plan
+from harness.tracking import DoneCell
 from harness.training.loop import Epoch, Outcome
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Options:
 class Recorder:
     """Writes the epochs and outcomes of cells into their runs, some seconds at a time.
 
-    `open_runs` are those that have begun and not ended.
+    `open_runs` are those that have begun and are not on record as finished.
     """
 
     flush_seconds = 10.0
@@ -72,23 +73,30 @@ class Recorder:
                 self._flush(cell)
             self.last_flush = time.monotonic()
 
-    def finish(self, outcome: Outcome, extra_tags: Mapping[str, str] | None = None) -> str:
-        """Records a cell's outcome with its artifacts and ends its run; returns the run id."""
+    def finish(self, outcomes: Sequence[Outcome]) -> list[str]:
+        """Records outcomes with their artifacts and ends their runs; returns the run ids.
+
+        A group costs little more than one: a local store takes it in one transaction.
+        """
+        done = [self._done(outcome) for outcome in outcomes]
+        self.store.finish_cells(done)
+        for cell in (outcome.cell for outcome in outcomes):
+            shutil.rmtree(self.work / cell.fingerprint)
+            del self.open_runs[cell], self.history[cell], self.logged[cell]
+        return [each.run_id for each in done]
+
+    def _done(self, outcome: Outcome) -> DoneCell:
         cell = outcome.cell
-        run_id = self.open_runs[cell]
-        rows = self.history[cell][self.logged[cell] :]
         folder = self.work / cell.fingerprint
         folder.mkdir(parents=True, exist_ok=True)
         write_artifacts(folder, cell, self.history[cell], outcome.weights)
-        tags = dict(extra_tags or {})
+        tags = {}
         if outcome.diverged_step is not None:
             tags["harness.diverged"] = str(outcome.diverged_step)
         if outcome.stopped:
             tags["harness.pruned"] = str(outcome.epochs)
-        self.store.finish_cell(run_id, outcome.metrics, tags, folder, rows=rows)
-        shutil.rmtree(folder)
-        del self.open_runs[cell], self.history[cell], self.logged[cell]
-        return run_id
+        rows = self.history[cell][self.logged[cell] :]
+        return DoneCell(self.open_runs[cell], outcome.metrics, tags, folder, rows=rows)
 
     def _flush(self, cell: Cell) -> None:
         rows = self.history[cell][self.logged[cell] :]

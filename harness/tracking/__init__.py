@@ -8,8 +8,10 @@ only when everything of it is stored; calls may be repeated. The price: `open_st
 
     __init__.py  the values, the store's URI, open_store (light: no mlflow until it is called)
     connect.py   environment, creation, relocation, translation of errors
-    store.py     Store: writing
-    queries.py   Queries, which Store extends: reading
+    store.py     Store: writing experiments and the parents of runs
+    cell_runs.py CellRuns, which Store extends: writing the runs of cells
+    direct.py    many runs in one transaction, where the store is a local file
+    queries.py   Queries, which CellRuns extends: reading
     entities.py  plain values as MLflow's
     process.py   which process writes a run, and whether it lives
     reading.py   comparisons, studies, histories, finished cells, as searches of MLflow
@@ -19,7 +21,7 @@ only when everything of it is stored; calls may be repeated. The price: `open_st
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -66,6 +68,31 @@ class Finished:
     def config(self) -> dict[str, Any] | None:
         """The run's config.json, or None where the run has none."""
         return self.load()
+
+
+@dataclass(frozen=True)
+class NewCell:
+    """A cell's run to begin: its name, its columns in the table of runs, its tags."""
+
+    name: str
+    params: Mapping[str, object]
+    tags: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class DoneCell:
+    """What a cell's run gets at its end.
+
+    Everything in `folder` is uploaded; `rows` are epochs that are not logged yet; `epoch` is the
+    step of the final metrics: unset, that of the last row.
+    """
+
+    run_id: str
+    metrics: Mapping[str, float]
+    tags: Mapping[str, object]
+    folder: Path | None = None
+    epoch: int | None = None
+    rows: Sequence[Mapping[str, float | int]] = ()
 
 
 @dataclass(frozen=True)

@@ -189,6 +189,8 @@ def translated(uri: str) -> Iterator[None]:
         raise ResourceError(f"cannot write or read a recorded file: {error}") from None
     except Exception as error:
         if type(error).__module__.partition(".")[0] in ("sqlalchemy", "alembic", "sqlite3"):
+            if "database is locked" in str(error):
+                raise _locked(uri) from None
             raise TrackingError(f"the store {shown(uri)} cannot be used: {_first(error)}") from None
         raise
 
@@ -196,10 +198,7 @@ def translated(uri: str) -> Iterator[None]:
 def _explain(uri: str, error: Any) -> HarnessError:
     text = _first(error)
     if error.error_code == "TEMPORARILY_UNAVAILABLE" and "locked" in text:
-        return BusyError(
-            f"the store {shown(uri)} stayed locked by another process for 20 s",
-            "run the command again; nothing that was recorded is lost",
-        )
+        return _locked(uri)
     if "out-of-date database schema" in text:
         return TrackingError(
             f"the store {shown(uri)} was written by another MLflow version",
@@ -208,6 +207,13 @@ def _explain(uri: str, error: Any) -> HarnessError:
     if is_served(uri):
         return _unanswered(uri, text)
     return TrackingError(f"the store {shown(uri)} refused: {text}")
+
+
+def _locked(uri: str) -> BusyError:
+    return BusyError(
+        f"the store {shown(uri)} stayed locked by another process for 20 s",
+        "run the command again; nothing that was recorded is lost",
+    )
 
 
 def _unanswered(uri: str, text: str) -> TrackingError:

@@ -1,7 +1,7 @@
 """Reading results: the store's questions, each answered from MLflow alone.
 
-`Store` adds the writing. A name that MLflow no longer serves is refused with the command that
-brings it back.
+`CellRuns` and `Store` add the writing. A name that MLflow no longer serves is refused with the
+command that brings it back.
 """
 
 from __future__ import annotations

@@ -1,32 +1,25 @@
-"""Writing results: experiments, comparisons and studies (parents), cells and trials (children).
+"""Writing results: experiments, comparisons, studies and grids, the parents of cells' runs.
 
-Every call names its run; there is no active run. A cell costs about seven small transactions.
-What a call writes does not depend on when it is called: metric timestamps follow from the run's
-start and the recorded seconds, so repeating a call stores nothing twice. `finish_cell` sets
-FINISHED last, after the artifacts.
+Every call names its run; there is no active run. `cell_runs.py` writes the cells themselves.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import socket
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from filelock import FileLock
-from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
-from harness.tracking import DatasetInfo, Role, Status, reading
+from harness.tracking import Role, Status, reading
+from harness.tracking.cell_runs import CellRuns, now_ms
 from harness.tracking.connect import MARK, guarded
-from harness.tracking.entities import dataset_input, run_params, run_tags
+from harness.tracking.entities import run_tags
 from harness.tracking.process import is_alive, process_tags
-from harness.tracking.queries import Queries
 from harness.tracking.view import VIEW_TAG, same_view, view_tag
 
 if TYPE_CHECKING:
@@ -34,22 +27,11 @@ if TYPE_CHECKING:
 
     from harness.project import Project
 
-NOTE, PARENT = "mlflow.note.content", "mlflow.parentRunId"
+NOTE = "mlflow.note.content"
 RUNS = {"cell": "cell (variant x seed)", "trial": "trial of a study"}
-NOT_METRICS = frozenset({"epoch", "step"})
 
 
-@dataclass
-class _Open:
-    """What is remembered of a run that this process writes."""
-
-    last_ms: int
-    epoch: int = 0
-    times_ms: dict[int, int] = field(default_factory=dict)  # of each epoch logged
-    last: Mapping[str, float | int] = field(default_factory=dict)  # the last row logged
-
-
-class Store(Queries):
+class Store(CellRuns):
     """The tracking store of a project, opened with `open_store`; `notes` are for the user to read.
 
     Raises:
@@ -63,7 +45,6 @@ class Store(Queries):
         super().__init__(client, uri)
         self.notes = tuple(notes)
         self.artifacts = project.runs_dir.absolute() / "artifacts"
-        self._open: dict[str, _Open] = {}
 
     @guarded
     def ensure_experiment(
@@ -104,7 +85,7 @@ class Store(Queries):
         for tag, value in tags.items():
             if found.tags.get(tag) != value:
                 self._client.set_experiment_tag(experiment_id, tag, value)
-        view = view_tag(metric, view_columns, _now_ms(), role, key)
+        view = view_tag(metric, view_columns, now_ms(), role, key)
         if not same_view(found.tags.get(VIEW_TAG), view):
             with suppress(MlflowException):  # without it, the link opens the plain page
                 self._client.set_experiment_tag(experiment_id, VIEW_TAG, view)
@@ -167,114 +148,11 @@ class Store(Queries):
         self, comparison_id: str, status: Status = "FINISHED", description: str | None = None
     ) -> None:
         """Close a comparison, a study or a grid."""
-        tags = {"harness.updated": reading.iso(_now_ms())}
+        tags = {"harness.updated": reading.iso(now_ms())}
         if description is not None:
             tags[NOTE] = description
         self._client.log_batch(comparison_id, tags=run_tags(tags))
         self._client.set_terminated(comparison_id, status)
-
-    @guarded
-    def start_cell(
-        self,
-        comparison_id: str,
-        name: str,
-        params: Mapping[str, object],
-        tags: Mapping[str, object],
-        dataset: DatasetInfo | None = None,
-        role: Role = "cell",
-    ) -> str:
-        """Create a RUNNING run under a comparison or study and return its id.
-
-        `params` become columns of the UI (`variant` groups them); `variant` and `seed` are stored
-        as tags too.
-        """
-        parent = self._parent(comparison_id)
-        inherited: dict[str, object] = {
-            key: parent.data.tags[key]
-            for key in ("harness.experiment", "harness.comparison", "harness.study")
-            if key in parent.data.tags
-        }
-        named = {key: params[key] for key in ("variant", "seed") if key in params}
-        own: dict[str, object] = {
-            **inherited,
-            **named,
-            **tags,
-            "harness.role": role,
-            PARENT: comparison_id,
-        }
-        run = self._create(parent.info.experiment_id, name, own)
-        try:
-            self._client.log_batch(run, params=run_params(params))
-            if dataset is not None:
-                self._client.log_inputs(run, datasets=[dataset_input(dataset)])
-        except MlflowException:
-            self._client.set_terminated(run, "FAILED")
-            raise
-        return run
-
-    @guarded
-    def log_history(self, run_id: str, rows: Sequence[Mapping[str, float | int]]) -> None:
-        """Store curves: one row per epoch, `epoch` is the step; non-finite values are left out."""
-        state, metrics = self._curves(run_id, rows)
-        self._client.log_batch(run_id, metrics=metrics)
-        self._open[run_id] = state
-
-    def _curves(
-        self, run_id: str, rows: Sequence[Mapping[str, float | int]]
-    ) -> tuple[_Open, list[Metric]]:
-        """The rows as MLflow's metrics, and what is remembered once they are stored."""
-        state = self._state(run_id)
-        last_ms, times_ms = state.last_ms, dict(state.times_ms)
-        metrics = []
-        for row in rows:
-            epoch = int(row["epoch"])
-            if epoch not in times_ms:
-                seconds = row.get("train_seconds", 0.0)
-                last_ms += 1 + (int(1000 * seconds) if math.isfinite(seconds) else 0)
-                times_ms[epoch] = last_ms
-            metrics += [
-                Metric(key, float(value), times_ms[epoch], epoch)
-                for key, value in row.items()
-                if key not in NOT_METRICS and math.isfinite(value)
-            ]
-        last = dict(rows[-1]) if rows else state.last
-        return _Open(last_ms, max(times_ms, default=0), times_ms, last), metrics
-
-    @guarded
-    def finish_cell(
-        self,
-        run_id: str,
-        metrics: Mapping[str, float],
-        tags: Mapping[str, object],
-        folder: Path | None,
-        epoch: int | None = None,
-        rows: Sequence[Mapping[str, float | int]] = (),
-    ) -> None:
-        """Upload everything in `folder`, store the last rows and final metrics, set FINISHED.
-
-        `epoch` is the finals' step; unset, that of the last row. A final metric stands for its
-        run, so it comes a millisecond later than a last row that says otherwise.
-        """
-        state, curves = self._curves(run_id, rows)
-        if folder is not None:
-            self._client.log_artifacts(run_id, str(folder))
-        step = state.epoch if epoch is None else epoch
-        finals = [
-            Metric(key, float(value), state.last_ms + 1, step)
-            for key, value in metrics.items()
-            if math.isfinite(value) and state.last.get(key) != value
-        ]
-        self._client.log_batch(run_id, metrics=[*curves, *finals], tags=run_tags(tags))
-        self._client.set_terminated(run_id, "FINISHED")
-
-    @guarded
-    def end_run(
-        self, run_id: str, status: Status, tags: Mapping[str, object] | None = None
-    ) -> None:
-        """Close a run that did not finish: KILLED or FAILED."""
-        if tags:
-            self._client.log_batch(run_id, tags=run_tags(tags))
-        self._client.set_terminated(run_id, status)
 
     @guarded
     def describe(self, run_id: str, markdown: str) -> None:
@@ -322,7 +200,7 @@ class Store(Queries):
             **(tags or {}),
             "harness.role": role,
             f"harness.{role}": key,
-            "harness.updated": reading.iso(_now_ms()),
+            "harness.updated": reading.iso(now_ms()),
             **({NOTE: description} if description else {}),
         }
         query = f"tags.`harness.role` = '{role}' and tags.`harness.{role}` = '{key}'"
@@ -336,26 +214,3 @@ class Store(Queries):
     @guarded
     def _save(self, run_id: str, record: Mapping[str, Any], name: str) -> None:
         self._client.log_text(run_id, json.dumps(record, indent=1, allow_nan=False), name)
-
-    def _create(self, experiment_id: str, name: str, tags: Mapping[str, object]) -> str:
-        own = {**process_tags(), **tags}
-        if "harness.git_commit" in own:
-            own.setdefault("mlflow.source.git.commit", own["harness.git_commit"])
-        listed = {tag.key: tag.value for tag in run_tags(own)}
-        run = self._client.create_run(experiment_id, tags=listed, run_name=name)
-        self._open[run.info.run_id] = _Open(run.info.start_time)
-        return str(run.info.run_id)
-
-    def _state(self, run_id: str) -> _Open:
-        if run_id not in self._open:  # another process wrote it
-            state = _Open(self._client.get_run(run_id).info.start_time)
-            for metric in self._client.get_metric_history(run_id, "val/loss"):
-                state.times_ms[metric.step] = metric.timestamp
-                state.epoch = max(state.epoch, metric.step)
-                state.last_ms = max(state.last_ms, metric.timestamp)
-            self._open[run_id] = state
-        return self._open[run_id]
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import torch
@@ -61,7 +61,8 @@ class Epoch:
 class Outcome:
     """What became of one cell: final metrics, weights, the epochs it was trained for.
 
-    `diverged_step` is the step it diverged at if it did; `stopped` says that it was told to stop.
+    `diverged_step` is the step it diverged at if it did; `stopped` says that it was told to stop;
+    `more` that another outcome follows at once: they may be recorded together.
     """
 
     cell: Cell
@@ -70,6 +71,7 @@ class Outcome:
     epochs: int
     diverged_step: int | None = None
     stopped: bool = False
+    more: bool = False
 
 
 Stop: TypeAlias = Callable[[Epoch], Collection[Cell]]
@@ -117,25 +119,35 @@ def train(
             last.update(epoch_rows)
             epoch = Epoch(number, epoch_rows, throughput)
             yield epoch
-            for k, step in diverged_at.items():
-                yield _diverged(stack, loader, k, step, number, test)
+            left = [
+                _diverged(stack, loader, k, step, number, test) for k, step in diverged_at.items()
+            ]
             asked = stop(epoch) if stop and number < stack.epochs else ()
             stopped = {k for k, cell in enumerate(stack.cells) if cell in asked} - set(diverged_at)
             for k in sorted(stopped):
                 row = _final_validation(epoch_rows[stack.cells[k]])
-                yield Outcome(stack.cells[k], row, stack.weights(k), number, stopped=True)
+                left.append(Outcome(stack.cells[k], row, stack.weights(k), number, stopped=True))
+            yield from _together(left)
             if stopped or diverged_at:
                 kept = [k for k in range(cells) if k not in stopped and k not in diverged_at]
                 if not kept:
                     return
                 stack.keep(kept)
         tested = _test(stack, loader, executor) if test else [{} for _ in stack.cells]
+        ended = []
         for k, (cell, scores) in enumerate(zip(stack.cells, tested, strict=True)):
             metrics = {**_final_validation(last[cell]), **scores}
             if _exploded(metrics, last[cell], first[cell]):
-                yield _diverged(stack, loader, k, stack.step, stack.epochs, test)
+                ended.append(_diverged(stack, loader, k, stack.step, stack.epochs, test))
             else:
-                yield Outcome(cell, metrics, stack.weights(k), stack.epochs)
+                ended.append(Outcome(cell, metrics, stack.weights(k), stack.epochs))
+        yield from _together(ended)
+
+
+def _together(outcomes: Sequence[Outcome]) -> Iterator[Outcome]:
+    """Outcomes of one moment, all but the last saying that more follow."""
+    for number, outcome in enumerate(outcomes, start=1):
+        yield replace(outcome, more=number < len(outcomes))
 
 
 @contextmanager

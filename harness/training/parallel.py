@@ -184,7 +184,8 @@ def _packed(event: Event, cells: Sequence[Cell]) -> tuple[Any, ...]:
         rows = {numbers[cell]: row for cell, row in event.rows.items()}
         return "epoch", event.number, rows, event.samples_per_second
     weights = {name: tensor.numpy() for name, tensor in event.weights.items()}
-    facts = (event.metrics, weights, event.epochs, event.diverged_step, event.stopped)
+    flags = event.diverged_step, event.stopped, event.more
+    facts = (event.metrics, weights, event.epochs, *flags)
     return "outcome", numbers[event.cell], facts
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from harness.config import Adam as Adam
     from harness.config import AdamW as AdamW
     from harness.config import Constant as Constant
+    from harness.config import ConvNet as ConvNet
     from harness.config import Cosine as Cosine
     from harness.config import CrossEntropy as CrossEntropy
     from harness.config import Data as Data
@@ -36,8 +37,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "harness.config": (
-        "Adam", "AdamW", "BCE", "Constant", "Cosine", "CrossEntropy", "Data", "Huber", "L1",
-        "Linear", "MLP", "MSE", "SGD", "Step", "TrainConfig",
+        "Adam", "AdamW", "BCE", "Constant", "ConvNet", "Cosine", "CrossEntropy", "Data", "Huber",
+        "L1", "Linear", "MLP", "MSE", "SGD", "Step", "TrainConfig",
     ),
     "harness.experiment": ("Claim", "Experiment", "Variant"),
     "harness.space": ("Choice", "Float", "Int", "Study"),

@@ -22,15 +22,16 @@ import torch
 from harness.config import Data
 from harness.data.loaders import Loader, open_loader
 from harness.data.parquet import Card
-from harness.errors import Interrupted, ResourceError
+from harness.errors import Interrupted
 from harness.experiment import Cell
 from harness.interrupt import uninterrupted
 from harness.plan import Plan
 from harness.recording import Options, Recorder, cell_tags, dataset_info, params
 from harness.tracking import NewCell
+from harness.training.grouping import group
 from harness.training.loop import Epoch, Outcome, Stop
-from harness.training.parallel import Job, Started, processes_for, split, train_jobs
-from harness.training.stack import group
+from harness.training.memory import cells_that_fit
+from harness.training.parallel import Job, Restarted, Started, processes_for, split, train_jobs
 
 if TYPE_CHECKING:
     from harness.tracking import Finished, Role
@@ -116,6 +117,7 @@ def train_stacks(
     options = parent.options
     if not stacks:
         return
+    stacks = [part for each in stacks for part in _fitting(each, loader, options.device)]
     # one cell speaks for its stack: they all have the same structure
     processes = processes_for([each.cells[0] for each in stacks], loader, options.device)
     stacks = _split(stacks, processes)
@@ -131,6 +133,8 @@ def train_stacks(
             stack = stacks[number]
             if isinstance(event, Started):
                 shown[number] = _begin(stack, event, parent, entry, recorder)
+            elif isinstance(event, Restarted):
+                recorder.restart(cell for cell in event.cells if cell not in stack.company)
             elif isinstance(event, Epoch):
                 for cell in stack.company:
                     event.rows.pop(cell, None)
@@ -156,6 +160,24 @@ def _record(recorder: Recorder, waiting: list[Outcome]) -> Iterator[tuple[str, O
     yield from recorded
 
 
+def _fitting(stack: Stacked, loader: Loader, device: str) -> list[Stacked]:
+    """The stack in parts that fit into memory. One whose cells are compared stays whole."""
+    fit = cells_that_fit(stack.cells[0], loader.card, device)
+    if stack.stop is not None or stack.company or len(stack.cells) <= fit:
+        return [stack]
+    parts = -(-len(stack.cells) // fit)
+    size = -(-len(stack.cells) // parts)
+    cut = [stack.cells[start : start + size] for start in range(0, len(stack.cells), size)]
+    return [
+        replace(stack, cells=cells, watch=_numbered(stack.watch, number, len(cut)))
+        for number, cells in enumerate(cut, start=1)
+    ]
+
+
+def _numbered(watch: Watch, number: int, of: int) -> Watch:
+    return replace(watch, label=f"{watch.label} {number}/{of}") if of > 1 else watch
+
+
 def _split(stacks: Sequence[Stacked], parts: int) -> list[Stacked]:
     """Stacks cut in two until each process has one. One whose cells are compared stays whole."""
     free = [each for each in stacks if each.stop is None and not each.company]
@@ -168,9 +190,8 @@ def _split(stacks: Sequence[Stacked], parts: int) -> list[Stacked]:
     for cells in cut:
         whole = owner[cells[0]]
         seen[id(whole)] += 1
-        label, of = whole.watch.label, pieces[id(whole)]
-        label = f"{label} {seen[id(whole)]}/{of}" if of > 1 else label
-        found.append(replace(whole, cells=cells, watch=replace(whole.watch, label=label)))
+        watch = _numbered(whole.watch, seen[id(whole)], pieces[id(whole)])
+        found.append(replace(whole, cells=cells, watch=watch))
     return [*found, *bound]
 
 
@@ -302,9 +323,4 @@ def _ending(recorder: Recorder, waiting: list[Outcome]) -> Iterator[None]:
         open_runs = recorder.open_runs
         for run_id in open_runs.values():
             recorder.store.end_run(run_id, "KILLED" if stopped else "FAILED")
-        if isinstance(error, torch.cuda.OutOfMemoryError):
-            raise ResourceError(
-                f"the GPU ran out of memory with a stack of {len(open_runs)} cells",
-                "train fewer seeds at a time: --seeds 4, then --seeds 8 adds the rest",
-            ) from error
         raise

@@ -43,6 +43,12 @@ _DEVICE = click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
 )
 
+_PRECISION = click.option(
+    "--precision",
+    type=click.Choice(["fp32", "tf32", "bf16"]),
+    help="Of matrix products [default: fp32].",
+)
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 90})
 @click.version_option(package_name="harness", message="harness %(version)s")
@@ -93,6 +99,7 @@ def show(
 @click.option("--seeds", type=_SEEDS, help="A count (8) or a list (0,3,7).")
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training rows.")
 @_DEVICE
+@_PRECISION
 @click.option(
     "--stack",
     "executor",
@@ -122,6 +129,7 @@ def run(
     seeds: Any,
     epochs: int | None,
     device: str,
+    precision: str | None,
     executor: str,
     dry_run: bool,
     fresh: bool,
@@ -133,11 +141,11 @@ def run(
     rates: int | None,
 ) -> None:
     """Train every variant of experiment NAME with every seed, and compare them."""
-    from harness.plan import with_epochs
+    from harness.plan import with_options
 
     project = _project()
     experiment = project.experiment(name)
-    settings = with_epochs(_settings(assignments), epochs)
+    settings = with_options(_settings(assignments), epochs=epochs, precision=precision)
     if lr_grid and (until or tune != "none"):
         raise click.UsageError("--lr-grid trains at every rate: it goes without --tune and --until")
     if (until is None) != (max_seeds is None) or (until and (seeds is not None or dry_run)):
@@ -200,6 +208,7 @@ def power(name: str, sd: float | None, effect: float | None) -> None:
 @_DATA
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training rows.")
 @_DEVICE
+@_PRECISION
 def tune(
     study: str | None,
     trials: int | None,
@@ -207,6 +216,7 @@ def tune(
     data_name: str | None,
     epochs: int | None,
     device: str,
+    precision: str | None,
     fresh_seeds: int,
     **changes: Any,
 ) -> None:
@@ -214,10 +224,10 @@ def tune(
 
     Run the same command again to continue; --trials is the total.
     """
-    from harness.plan import with_epochs
+    from harness.plan import with_options
 
     project = _project()
-    settings = with_epochs(_settings(assignments), epochs)
+    settings = with_options(_settings(assignments), epochs=epochs, precision=precision)
     from harness.commands.tune import TuneAsked, tune_study
 
     asked = TuneAsked(trials, changes, settings, data_name, device, fresh_seeds, _width())
@@ -295,8 +305,15 @@ cli.add_command(data)
 
 def main() -> None:
     """The `harness` command: runs the group and turns failures into messages and exit codes."""
+    import atexit
+    import gc
+
     from harness.errors import HarnessError, Interrupted
 
+    # importing makes many objects and no garbage: looking for some takes a sixth of the time
+    gc.set_threshold(100_000, 50, 100)
+    atexit.register(gc.freeze)  # and looking through all of it once more at the end a second
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # it would look for some: 20 ms
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as stop:

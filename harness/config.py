@@ -34,8 +34,10 @@ class Settings(BaseModel):
 
 
 class Data(Settings):
-    """Which data set, and how its rows reach the device. Only `name`, `validation` and
-    `shuffle_rows` can change a result: the three loaders give the same rows in the same order.
+    """Which data set, how its rows reach the device, and how training images are changed.
+
+    `loader` and `workers` cannot change a result: the three loaders give the same rows in the same
+    order. `flip`, `crop` and `cutout` are for images, and for training batches only.
     """
 
     name: str = "cifar100"
@@ -46,6 +48,12 @@ class Data(Settings):
     loader: Literal["resident", "map", "stream"] = "resident"
     workers: Annotated[int, Field(ge=0, le=64)] = 0
     """DataLoader processes; used by `map` and `stream`."""
+    flip: bool = False
+    """Mirror training images left to right, half of the time."""
+    crop: Annotated[int, Field(ge=0)] = 0
+    """Move training images by up to so many pixels each way; what comes in is black."""
+    cutout: Annotated[int, Field(ge=0)] = 0
+    """Blacken a square with this side, in pixels, somewhere in each training image."""
 
 
 class MLP(Settings):
@@ -55,6 +63,21 @@ class MLP(Settings):
     hidden: Annotated[tuple[Count, ...], Field(max_length=200)] | None = None
     """Width of each hidden layer. Unset: `depth` layers of the width that suits the data set."""
     depth: Annotated[int, Field(ge=0, le=200)] = 1
+    norm: Literal["none", "batch", "layer"] = "none"
+    activation: Literal["relu", "sigmoid", "tanh", "gelu"] = "relu"
+    dropout: Fraction = 0.0
+    init: Literal["torch", "he", "xavier"] = "torch"
+
+
+class ConvNet(Settings):
+    """Blocks of Conv -> norm -> activation -> MaxPool -> dropout, then a mean and a Linear head.
+
+    For images and volumes. `norm` "layer" normalises each row over its channels and positions.
+    """
+
+    kind: Literal["convnet"] = "convnet"
+    channels: Annotated[tuple[Count, ...], Field(min_length=1, max_length=200)] = (32, 64)
+    """Channels of each block's output."""
     norm: Literal["none", "batch", "layer"] = "none"
     activation: Literal["relu", "sigmoid", "tanh", "gelu"] = "relu"
     dropout: Fraction = 0.0
@@ -170,7 +193,7 @@ class Step(Settings):
 Loss = Annotated[CrossEntropy | BCE | MSE | L1 | Huber, Field(discriminator="kind")]
 Optim = Annotated[SGD | Adam | AdamW, Field(discriminator="kind")]
 Schedule = Annotated[Constant | Cosine | Linear | Step, Field(discriminator="kind")]
-Model: TypeAlias = MLP
+Model = Annotated[MLP | ConvNet, Field(discriminator="kind")]
 
 
 class TrainConfig(Settings):
@@ -183,6 +206,8 @@ class TrainConfig(Settings):
     schedule: Schedule = Cosine()
     batch_size: Count | None = None
     epochs: Count | None = None
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    """Of matrix products and convolutions. Weights, norms, losses and updates stay in fp32."""
 
     def override(self, changes: Mapping[str, Value]) -> Self:
         """A copy with dotted keys replaced, parents before children; every key checked.
@@ -247,7 +272,7 @@ PARTS: dict[str, dict[str, type[Settings]]] = {
     "loss": _union(Loss),
     "optim": _union(Optim),
     "schedule": _union(Schedule),
-    "model": {"mlp": MLP},
+    "model": _union(Model),
 }
 
 

@@ -163,12 +163,22 @@ class Experiment:
     def config(self, variant: str, settings: Mapping[str, Any] | None = None) -> TrainConfig:
         """The variant's config with `settings` (from `--set`) applied last.
 
+        A kind comes first where every variant says what it compares of it: `model=convnet` leaves
+        variants of `model.norm` what they are.
+
         Raises:
             ConfigError: a setting is unknown, or is what the variants are compared on.
         """
         compared = {key for each in self.variants for key in each.changes}
-        for dotted in settings or {}:
-            if any(key == dotted or key.startswith(f"{dotted}.") for key in compared):
+        kinds, others = {}, {}
+        for dotted, value in (settings or {}).items():
+            inside = {key for key in compared if key.startswith(f"{dotted}.")}
+            stated = all(inside <= set(each.changes) for each in self.variants)
+            if inside and stated and dotted in PARTS and isinstance(value, str):
+                kinds[dotted] = value
+            elif not inside and dotted not in compared:
+                others[dotted] = value
+            else:
                 levels = ", ".join(each.name for each in self.variants)
                 raise ConfigError(
                     f"'{dotted}' is what {self.name or 'this experiment'} compares "
@@ -176,7 +186,7 @@ class Experiment:
                     "to compare other levels, copy its file in experiments/ and change them",
                 )
         changes = self.variant(variant).changes
-        return self.base.override(changes).override(settings or {})
+        return self.base.override(kinds).override(changes).override(others)
 
     def variant(self, name: str) -> Variant:
         """The variant of that name.

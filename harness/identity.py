@@ -10,12 +10,15 @@ from __future__ import annotations
 import ast
 import getpass
 import hashlib
+import importlib.util
 import json
 import os
 import platform
+import re
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -97,6 +100,23 @@ def _drop_strings_alone(node: ast.AST) -> None:
             )
         ]
         node.body = kept or [ast.Pass()]  # type: ignore[attr-defined]
+
+
+def torch_version() -> str:
+    """The version of torch with its build, as `torch.__version__`; without the import, if it can.
+
+    Importing torch takes seconds, and a command that reuses everything needs nothing else of it.
+    """
+    found = importlib.util.find_spec("torch") if "torch" not in sys.modules else None
+    if found and found.origin:
+        with suppress(OSError):
+            text = Path(found.origin).with_name("version.py").read_text(encoding="utf-8")
+            named = re.search(r"^__version__ = '([^']+)'", text, re.MULTILINE)
+            if named:
+                return named[1]
+    import torch
+
+    return str(torch.__version__)
 
 
 def environment(root: Path, device: str) -> dict[str, Any]:

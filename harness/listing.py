@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.config import ConvNet
 from harness.errors import ConfigError
 from harness.experiment import Experiment, difference
 from harness.plan import Outline, outline
@@ -86,17 +87,20 @@ def heading(plan: Outline, width: int) -> Iterator[str]:
 
 
 def describe(plan: Outline) -> str:
-    """The baseline's config in a line: `MLP 128, Adam lr 0.001, ...`."""
+    """The baseline's config in a line: `MLP 128, cross-entropy, adam lr 0.001, ...`."""
     config = plan.configs[plan.experiment.baseline]
-    hidden = "-".join(map(str, config.model.hidden or ())) or "linear"
+    model = config.model
+    layers = model.channels if isinstance(model, ConvNet) else model.hidden or ()
+    widths = "-".join(map(str, layers)) or "linear"
     schedule = config.schedule
     warmup = f"warmup {schedule.warmup:.0%} + " if schedule.warmup else ""
-    dropout = f", dropout {config.model.dropout:g}" if config.model.dropout else ""
+    dropout = f", dropout {model.dropout:g}" if model.dropout else ""
     assert config.loss is not None
     plural = "s" if config.epochs != 1 else ""
     return (
-        f"MLP {hidden}{dropout}, {config.loss.kind}, {config.optim.kind} lr {config.optim.lr:g}, "
-        f"{warmup}{schedule.kind}, {config.epochs} epoch{plural}, batch {config.batch_size}"
+        f"{type(model).__name__} {widths}{dropout}, {config.loss.kind}, {config.optim.kind} "
+        f"lr {config.optim.lr:g}, {warmup}{schedule.kind}, {config.epochs} epoch{plural}, "
+        f"batch {config.batch_size}"
     )
 
 

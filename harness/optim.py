@@ -26,29 +26,41 @@ Slots = Mapping[str, Sequence[Tensor]]
 class Optimizer:
     """`slots` names the state per leaf; `update(params, grads, slots, step, hyper)` works in place.
 
-    `step` counts from one.
+    `step` counts from one; where it is a tensor, so is `lr`, and no number is read back from it.
     """
 
     slots: tuple[str, ...]
-    update: Callable[[Sequence[Tensor], Sequence[Tensor], Slots, int, Hyper], None]
+    update: Callable[[Sequence[Tensor], Sequence[Tensor], Slots, int | Tensor, Hyper], None]
 
 
 def adam(
-    params: Sequence[Tensor], grads: Sequence[Tensor], slots: Slots, step: int, hyper: Hyper
+    params: Sequence[Tensor],
+    grads: Sequence[Tensor],
+    slots: Slots,
+    step: int | Tensor,
+    hyper: Hyper,
 ) -> None:
     """Adam (Kingma & Ba 2015); weight decay is added to the gradient, as in `torch.optim.Adam`."""
     _adam(params, grads, slots, step, hyper, decoupled=False)
 
 
 def adamw(
-    params: Sequence[Tensor], grads: Sequence[Tensor], slots: Slots, step: int, hyper: Hyper
+    params: Sequence[Tensor],
+    grads: Sequence[Tensor],
+    slots: Slots,
+    step: int | Tensor,
+    hyper: Hyper,
 ) -> None:
     """AdamW (Loshchilov & Hutter 2019): parameters shrink by lr * weight_decay before the step."""
     _adam(params, grads, slots, step, hyper, decoupled=True)
 
 
 def sgd(
-    params: Sequence[Tensor], grads: Sequence[Tensor], slots: Slots, step: int, hyper: Hyper
+    params: Sequence[Tensor],
+    grads: Sequence[Tensor],
+    slots: Slots,
+    step: int | Tensor,
+    hyper: Hyper,
 ) -> None:
     """SGD with momentum and Nesterov as `torch.optim.SGD` has them (no dampening)."""
     momentum, nesterov = hyper["momentum"], bool(hyper["nesterov"])
@@ -81,7 +93,7 @@ def _adam(
     params: Sequence[Tensor],
     grads: Sequence[Tensor],
     slots: Slots,
-    step: int,
+    step: int | Tensor,
     hyper: Hyper,
     decoupled: bool,
 ) -> None:

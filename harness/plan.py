@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.config import TrainConfig
+from harness.config import Model, TrainConfig
 from harness.data.catalog import Entry, choose
 from harness.errors import ConfigError
 from harness.experiment import Cell, Experiment, digest, seed_list
@@ -156,38 +155,41 @@ def cell_of(variant: str, seed: int, config: TrainConfig, ingredients: Ingredien
     return Cell(variant, seed, config, fingerprint(config, seed, ingredients))
 
 
-def estimated_seconds(cells: Iterable[Cell], card_rows: int, features: int, outputs: int) -> float:
+def estimated_seconds(cells: Iterable[Cell], card: Card) -> float:
     """A rough guess of the training time on a CPU, from counted operations.
 
     Assumes 40 GFLOP/s of useful arithmetic and 0.2 ms of overhead per cell and step. It is good to
     a factor of two or three.
     """
+    from harness.models import flops_per_row
+
     total = 0.0
+    per_row: dict[Model, float] = {}
     for cell in cells:
         config = cell.config
         assert config.epochs is not None
         assert config.batch_size is not None
-        widths = (features, *(config.model.hidden or ()), outputs)
-        weights = sum(a * b for a, b in pairwise(widths))
-        rows = card_rows * (1 - (config.data.validation or 0))
+        if config.model not in per_row:
+            per_row[config.model] = flops_per_row(config.model, card.input_shape, card.outputs)
+        rows = card.rows["train"] * (1 - (config.data.validation or 0))
         steps = rows // config.batch_size * config.epochs
-        total += steps * (2e-4 + 6 * weights * config.batch_size / 40e9)
+        total += steps * (2e-4 + 3 * per_row[config.model] * config.batch_size / 40e9)
     return total
 
 
-def with_epochs(settings: Mapping[str, Any], epochs: int | None) -> dict[str, Any]:
-    """`settings` with `--epochs` among them.
+def with_options(settings: Mapping[str, Any], **options: Any) -> dict[str, Any]:
+    """`settings` with options such as `--epochs` among them; those that are None were not given.
 
     Raises:
         ConfigError: both say it.
     """
-    if epochs is None:
-        return dict(settings)
-    if "epochs" in settings:
-        raise ConfigError(
-            "the epochs are given twice", "use --epochs or --set epochs=..., not both"
-        )
-    return {**settings, "epochs": epochs}
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in given:
+        if name in settings:
+            raise ConfigError(
+                f"{name} is given twice", f"use --{name} or --set {name}=..., not both"
+            )
+    return {**settings, **given}
 
 
 def _metric(experiment: Experiment, entry: Entry) -> tuple[str, str, float | None]:

@@ -1,4 +1,4 @@
-"""Writes runs: the histories and artifacts of cells, and the plan a report starts from.
+"""Writes runs: the histories, artifacts, params and tags of cells.
 
 A cell's run holds its main settings as params, its origin as tags, a metric row per epoch, and
 three files: config.json (every setting), history.parquet (a row per epoch), weights.safetensors.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,10 +18,8 @@ import pyarrow.parquet as pq
 import safetensors.torch
 import torch
 
-from harness import identity, models
-from harness.config import MLP
-from harness.data.parquet import Card
-from harness.experiment import Cell, Experiment, seed_list
+from harness import identity
+from harness.experiment import Cell
 from harness.plan import Plan
 from harness.tracking import DoneCell
 from harness.training.loop import Epoch, Outcome
@@ -58,11 +56,18 @@ class Recorder:
         self.open_runs: dict[Cell, str] = {}
         self.history: dict[Cell, list[Row]] = {}
         self.logged: dict[Cell, int] = {}
+        self.restarted: set[Cell] = set()
         self.last_flush = time.monotonic()
 
     def begin(self, cell: Cell, run_id: str) -> None:
         """Takes charge of a run that has just begun."""
         self.open_runs[cell], self.history[cell], self.logged[cell] = run_id, [], 0
+
+    def restart(self, cells: Iterable[Cell]) -> None:
+        """Forgets what cells gave that begin again; what is logged already is written again."""
+        for cell in cells:
+            self.history[cell], self.logged[cell] = [], 0
+            self.restarted.add(cell)
 
     def epoch(self, event: Epoch) -> None:
         """Keeps the rows of an epoch; writes what has gathered when some seconds have passed."""
@@ -93,6 +98,10 @@ class Recorder:
         tags = {}
         if outcome.diverged_step is not None:
             tags["harness.diverged"] = str(outcome.diverged_step)
+        if cell in self.restarted:
+            tags["harness.stack"] = "split: out of memory"
+        if outcome.graph:
+            tags["harness.graph"] = outcome.graph
         if outcome.stopped:
             tags["harness.pruned"] = str(outcome.epochs)
         rows = self.history[cell][self.logged[cell] :]
@@ -117,124 +126,6 @@ def write_artifacts(
         {name: tensor.contiguous() for name, tensor in weights.items()},
         folder / "weights.safetensors",
     )
-
-
-def plan_record(
-    plan: Plan,
-    run_ids: Mapping[Cell, str],
-    options: Options,
-    looks: Mapping[str, Any] | None = None,
-    tuning: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """The comparison as plain JSON: what the report trusts for what belongs to it.
-
-    `looks` says at which look the seeds were counted, where they were added in looks; `tuning` how
-    the variants' settings were found, where they were searched.
-    """
-    outline, card = plan.outline, plan.card
-    experiment = outline.experiment
-    planned = {**dict.fromkeys(plan.cells), **dict.fromkeys(run_ids)}
-    return {
-        "experiment": experiment.name,
-        "question": experiment.question,
-        "factor": experiment.factor,
-        "baseline": experiment.baseline,
-        "metric": outline.metric,
-        "goal": outline.goal,
-        "smallest_effect": outline.smallest_effect,
-        "dataset": {
-            "name": card.name,
-            "sha256": card.sha256,
-            "task": card.task,
-            "stand_in_for": outline.stand_in_for,
-            "rows": dict(card.rows),
-            "outputs": card.outputs,
-        },
-        "command": options.command,
-        "seeds": sorted({cell.seed for cell in planned}),
-        "settings": dict(outline.settings),
-        "variants": [
-            {
-                "name": variant.name,
-                "changes": _jsonable(variant.changes),
-                "config": outline.configs[variant.name].flat(),
-                "parameters": parameter_count(outline.configs[variant.name].model, card),
-            }
-            for variant in experiment.variants
-        ],
-        "cells": [
-            {
-                "variant": cell.variant,
-                "seed": cell.seed,
-                "fingerprint": cell.fingerprint,
-                "run_id": run_ids.get(cell),
-            }
-            for cell in planned
-        ],
-        "environment": dict(options.environment),
-        "hypothesis_sha256": experiment.hypothesis_sha256(),
-        "claim": _claim(experiment),
-        "deviations": deviations(plan, {cell.seed for cell in planned}, looks),
-        "looks": None if looks is None else dict(looks),
-        "tuning": None if tuning is None else dict(tuning),
-        "grid": _grid(experiment),
-        "test_reads": dict(options.test_reads) if options.test_reads else None,
-    }
-
-
-def deviations(
-    plan: Plan, seeds: Collection[int], looks: Mapping[str, Any] | None = None
-) -> list[str]:
-    """How a run differs from what the experiment's file states, a sentence each."""
-    outline = plan.outline
-    experiment = outline.experiment
-    found = []
-    if outline.entry.name != experiment.base.data.name and not outline.stand_in_for:
-        found.append(f"ran on {outline.entry.name}; {experiment.base.data.name} is stated")
-    if outline.metric != experiment.metric:
-        found.append(f"measured {outline.metric}; {experiment.metric} is stated")
-    stated = experiment.config(experiment.baseline).flat()
-    for dotted, value in outline.settings.items():
-        usual = "the data set's own" if stated.get(dotted) is None else stated[dotted]
-        found.append(f"{dotted} was set to {value}; {usual} is stated")
-    wanted = seed_list(experiment.seeds)
-    if set(seeds) != set(wanted) and looks is None:
-        found.append(f"{len(seeds)} seeds were used; {len(wanted)} are stated")
-    return found
-
-
-def _claim(experiment: Experiment) -> dict[str, Any] | None:
-    claim = experiment.claim
-    if claim is None:
-        return None
-    return {
-        "hypothesis": claim.hypothesis,
-        "variant": claim.variant,
-        "direction": claim.direction,
-        "expect": claim.expect,
-        "smallest_effect": experiment.smallest_effect,
-        "sha256": experiment.hypothesis_sha256(),
-    }
-
-
-def _grid(experiment: Experiment) -> dict[str, Any] | None:
-    if experiment.grid is None:
-        return None
-    return {name: _jsonable(levels) for name, levels in experiment.grid.items()}
-
-
-def parameter_count(model: MLP, card: Card) -> int:
-    """Trained numbers of a model on a data set."""
-    with torch.device("meta"):
-        built = models.build(model, card.input_shape, card.outputs)
-    return sum(parameter.numel() for parameter in built.parameters())
-
-
-def _jsonable(changes: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        dotted: value.model_dump() if hasattr(value, "model_dump") else value
-        for dotted, value in changes.items()
-    }
 
 
 def dataset_info(plan: Plan) -> DatasetInfo:
@@ -294,8 +185,8 @@ def params(plan: Plan, cell: Cell) -> dict[str, Any]:
         if len({str(c.flat().get(name)) for c in plan.outline.configs.values()}) > 1
     }
     main = (
-        "model.norm", "model.hidden", "model.dropout", "loss", "optim", "optim.lr", "schedule",
-        "schedule.warmup", "batch_size", "epochs",
+        "model.norm", "model.hidden", "model.channels", "model.dropout", "loss", "optim",
+        "optim.lr", "schedule", "schedule.warmup", "batch_size", "epochs",
     )  # fmt: skip
     wanted = [name for name in flat if name in varied or name in main]
     return {"variant": cell.variant, **{name: flat[name] for name in wanted}}

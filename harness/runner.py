@@ -1,58 +1,49 @@
 """Runs a plan: skips what is recorded, trains the rest in stacks, records every cell.
 
-In: a `Plan` and an open store. Out: the comparison's run id; everything else is in the store. Each
-cell becomes one MLflow run under the comparison's parent run. A cell whose fingerprint is already
-recorded is reused; `explain` says of the others why they were not. An interruption leaves no run
-RUNNING.
+In: a `Plan`, the work that is left of it (`reuse.py`) and an open store. Out: the comparison's run
+id; everything else is in the store. Each cell becomes one MLflow run under the comparison's parent
+run. An interruption leaves no run RUNNING.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness import identity
 from harness.cells import Entry, Parent, Preparing, Show, Stacked, Watch, train_stacks
-from harness.config import NOT_RESULT_AFFECTING
+from harness.config import TrainConfig
 from harness.data.loaders import Loader, open_loader
 from harness.errors import Interrupted, ResourceError
 from harness.experiment import Cell
 from harness.interrupt import uninterrupted
-from harness.plan import Plan, cell_of
+from harness.plan import Plan
+from harness.plan_record import plan_record
 from harness.project import Project
-from harness.recording import Options, comparison_tags, params, plan_record
-from harness.training.stack import group
+from harness.recording import Options, comparison_tags, params
+from harness.reuse import Work, recorded
+from harness.training.precision import check
 
 if TYPE_CHECKING:
-    from harness.tracking import Finished, Status
+    from harness.tracking import Status
     from harness.tracking.store import Store
 
 
-@dataclass(frozen=True)
-class Work:
-    """What is to be done: cells to train in stacks, and recorded cells to reuse."""
-
-    stacks: tuple[tuple[Cell, ...], ...]
-    reused: Mapping[Cell, Finished]
-    earlier: Mapping[Cell, Finished]
-    """Recorded cells of seeds that were not asked for now; they belong to the same comparison."""
-
-    @property
-    def training(self) -> int:
-        """How many cells will be trained."""
-        return sum(map(len, self.stacks))
-
-
-def choose_device(asked: str) -> str:
+def choose_device(asked: str, configs: Iterable[TrainConfig] = ()) -> str:
     """`auto` is the GPU where there is one.
 
     Raises:
         ResourceError: CUDA was asked for and there is none.
+        ConfigError: the device does not have the precision that the configs ask for.
     """
+    device = _device(asked)
+    check((config.precision for config in configs), device)
+    return device
+
+
+def _device(asked: str) -> str:
     available = torch.cuda.is_available()
     if asked == "cuda" and not available:
         raise ResourceError(
@@ -63,89 +54,6 @@ def choose_device(asked: str) -> str:
     if asked == "auto":
         return "cuda" if available else "cpu"
     return asked
-
-
-def sort_out(plan: Plan, finished: Mapping[str, Finished], fresh: bool = False) -> Work:
-    """Splits the plan's cells into those to train and those already recorded."""
-    reused = {
-        cell: finished[cell.fingerprint]
-        for cell in plan.cells
-        if not fresh and _has_result(finished.get(cell.fingerprint), plan)
-    }
-    asked = set(plan.outline.seeds)
-    earlier = {c: each for c, each in recorded(plan, finished).items() if c.seed not in asked}
-    todo = [cell for cell in plan.cells if cell not in reused]
-    return Work(tuple(map(tuple, group(todo))), reused, earlier)
-
-
-def recorded(plan: Plan, finished: Mapping[str, Finished]) -> dict[Cell, Finished]:
-    """Every finished cell that belongs to the plan's comparison, asked for or not."""
-    found = {}
-    tuning_seeds = plan.outline.tuned.seeds if plan.outline.tuned else ()
-    for each in finished.values():
-        config = plan.outline.configs.get(each.variant)
-        if config is not None and each.seed not in tuning_seeds:
-            cell = cell_of(each.variant, each.seed, config, plan.ingredients)
-            if cell.fingerprint == each.fingerprint and _has_result(each, plan):
-                found[cell] = each
-    return found
-
-
-def _has_result(each: Finished | None, plan: Plan) -> bool:
-    """A cell that was trained for a search has no test result: it was never read."""
-    return each is not None and plan.outline.metric in each.metrics
-
-
-def explain(plan: Plan, work: Work, finished: Mapping[str, Finished]) -> str | None:
-    """Why recorded cells of the same variants and seeds are not reused; None if there are none."""
-    here = [
-        each
-        for each in finished.values()
-        if each.tags.get("harness.data_sha256") == plan.card.sha256
-    ]
-    # cells on other data are worth a word only while there are none on this
-    newest = {(each.variant, each.seed): each for each in here or finished.values()}
-    stale = [
-        (cell, newest[cell.variant, cell.seed])
-        for stack in work.stacks
-        for cell in stack
-        if (cell.variant, cell.seed) in newest
-    ]
-    if not stale:
-        return None
-    cell, other = stale[0]
-    reasons = _reasons(cell, other, plan)
-    count = f"{len(stale)} finished cell{'s' * (len(stale) > 1)} "
-    return f"{count}do{'es' * (len(stale) == 1)} not match: {'; '.join(reasons)}"
-
-
-def _reasons(cell: Cell, other: Finished, plan: Plan) -> list[str]:
-    now = identity.result_settings(cell.config)
-    before = {k: v for k, v in (other.config or {}).items() if k not in NOT_RESULT_AFFECTING}
-    settings = [
-        f"{name} {_shown(before.get(name, 'unset'))} -> {_shown(now.get(name, 'unset'))}"
-        for name in {**now, **before}
-        if _plain(now.get(name)) != _plain(before.get(name))
-    ]
-    tags = other.tags
-    if tags.get("harness.data_sha256") != plan.card.sha256:
-        settings.append(f"data {before.get('data.name', 'changed')} -> {plan.card.name}")
-        settings = settings[-1:]  # another data set brings its own epochs, batch size and width
-    if tags.get("harness.code_sha256") != plan.ingredients.code_sha256:
-        settings.append("the training code has changed")
-    if tags.get("harness.torch") != plan.ingredients.torch_version:
-        settings.append(f"torch {tags.get('harness.torch')} -> {plan.ingredients.torch_version}")
-    return settings or ["they are trained again on request"]
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:g}"
-    return "-".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def run(
@@ -177,7 +85,7 @@ def run(
             description=experiment.question,
             tags=comparison_tags(plan, options),
         )
-    run_ids = {cell: each.run_id for cell, each in {**work.earlier, **work.reused}.items()}
+    run_ids = work.run_ids
     # on record from the start: the report of a run in progress says what is missing
     store.save_plan(comparison, plan_record(plan, run_ids, options, looks, tuning))
     status: Status = "FAILED"

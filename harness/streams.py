@@ -13,6 +13,8 @@ measured.
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -31,3 +33,16 @@ def generator(
 ) -> torch.Generator:
     """A generator at the start of the named stream, on `device`."""
     return torch.Generator(device=device).manual_seed(key(seed, stream, *index))
+
+
+def noise(words: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    """A view (S, *shape) int16 of `words`, int64 (S, `words_for(shape)`).
+
+    Filling a row with `random_(-2**63, None)` fills its noise: four numbers for each that is drawn.
+    """
+    return words.view(torch.int16)[:, : math.prod(shape)].view(len(words), *shape)
+
+
+def words_for(shape: Sequence[int]) -> int:
+    """How many int64 hold the noise of that shape."""
+    return -(-math.prod(shape) // 4)

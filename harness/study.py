@@ -19,7 +19,7 @@ from harness.plan import Plan
 from harness.space import Choice, Dimension, Int, Space, Study
 from harness.tasks import METRICS
 
-SIZES = frozenset({"model.hidden", "model.depth", "model.norm"})
+SIZES = frozenset({"model", "model.channels", "model.hidden", "model.depth", "model.norm"})
 FRESH_SEEDS = 8
 """Seeds on which the best trials are trained again after a study."""
 

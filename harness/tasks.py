@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
-from harness.config import BCE, L1, MSE, CrossEntropy, Huber, TrainConfig
+from harness.config import BCE, L1, MLP, MSE, CrossEntropy, Huber, Model, TrainConfig, Value
 from harness.errors import ConfigError
 
 Task = Literal["classification", "binary", "regression"]
@@ -32,8 +32,8 @@ DEFAULT_LOSS: dict[Task, CrossEntropy | BCE | MSE | L1 | Huber] = {
 class Sizes(Protocol):
     """What a data set says about itself, for the settings an experiment leaves unset.
 
-    Attributes: name, task; rows of a batch, epochs, width of a hidden layer; share of the training
-    rows held out for validation.
+    Attributes: name, task; kind, "table" where an input is a row of numbers and no image; rows of a
+    batch, epochs, width of a hidden layer; share of the training rows held out for validation.
     """
 
     @property
@@ -42,6 +42,10 @@ class Sizes(Protocol):
 
     @property
     def task(self) -> Task:  # noqa: D102
+        ...
+
+    @property
+    def kind(self) -> str:  # noqa: D102
         ...
 
     @property
@@ -65,9 +69,9 @@ def resolve(config: TrainConfig, sizes: Sizes) -> TrainConfig:
     """`config` with every unset setting filled in from the data set.
 
     Raises:
-        ConfigError: the loss does not fit the task, or the settings cannot be trained.
+        ConfigError: the loss does not fit the task or the model does not fit the inputs, or the
+            settings cannot be trained.
     """
-    hidden = config.model.hidden
     loss = config.loss or DEFAULT_LOSS[sizes.task]
     if loss.kind not in LOSSES[sizes.task]:
         raise ConfigError(
@@ -78,8 +82,7 @@ def resolve(config: TrainConfig, sizes: Sizes) -> TrainConfig:
         {
             "data.name": sizes.name,
             "data.validation": config.data.validation or sizes.validation,
-            "model.hidden": (sizes.width,) * config.model.depth if hidden is None else hidden,
-            "model.depth": config.model.depth if hidden is None else len(hidden),
+            **_model_sizes(config.model, sizes),
             "loss": loss,
             "batch_size": config.batch_size or sizes.batch_size,
             "epochs": config.epochs or sizes.epochs,
@@ -92,3 +95,17 @@ def resolve(config: TrainConfig, sizes: Sizes) -> TrainConfig:
             "--set model.norm=layer",
         )
     return resolved
+
+
+def _model_sizes(model: Model, sizes: Sizes) -> dict[str, Value]:
+    """The sizes of the model's layers that are unset, by dotted key."""
+    if isinstance(model, MLP):
+        hidden = (sizes.width,) * model.depth if model.hidden is None else model.hidden
+        return {"model.hidden": hidden, "model.depth": len(hidden)}
+    if sizes.kind == "table":
+        raise ConfigError(
+            f"a convnet needs images, and {sizes.name} is a table of numbers",
+            "choose another model: --set model=mlp",
+            "or a data set of images: harness data list",
+        )
+    return {}

@@ -30,6 +30,7 @@ LAYERS = (
     ("models", "losses", "optim", "schedules"),
     ("training",),
     ("identity", "plan", "study"),
+    ("plan_record", "reuse"),
     ("tracking", "recording", "ui"),
     ("cells",),
     ("runner",),

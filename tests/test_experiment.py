@@ -56,7 +56,8 @@ def test_every_registered_variant_can_be_trained_where_it_is_meant_to_be(name):
     assert experiment.metric.partition("/")[2] in METRICS[entry.task]
     for variant in experiment.variants:
         config = resolve(experiment.config(variant.name), entry)
-        assert None not in (config.epochs, config.batch_size, config.loss, config.model.hidden)
+        assert None not in (config.epochs, config.batch_size, config.loss)
+        assert None not in config.model.model_dump().values()
 
 
 def test_a_confound_is_refused_unless_it_has_a_reason():

@@ -63,7 +63,7 @@ def run_grid(
     from harness.tracking import open_store
 
     plan = plan_grid(make_plan(drawn, card, ingredients(card)), rates)
-    chosen = runner.choose_device(asked.device)
+    chosen = runner.choose_device(asked.device, drawn.configs.values())
     store = open_store(project)
     for note in store.notes:
         click.echo(f"  {note}")
@@ -150,7 +150,7 @@ def _attach_report(store: Store, grid: Grid) -> None:
 def _plan_lines(
     plan: GridPlan, finished: Mapping[str, Finished], recorded: Mapping[str, Finished], width: int
 ) -> Iterator[str]:
-    from harness.training.stack import group
+    from harness.training.grouping import group
 
     known = set(reused(plan, finished))
     todo = [cell for cell in plan.cells if cell not in known]
@@ -182,16 +182,12 @@ def _plan_lines(
 
 
 def _dry_run_lines(plan: GridPlan, finished: Mapping[str, Finished]) -> Iterator[str]:
-    import math
-
     from harness.commands.run import duration
     from harness.plan import estimated_seconds
 
     known = set(reused(plan, finished))
     todo = [cell for cell in plan.cells if cell not in known]
-    card = plan.plan.card
-    features = math.prod(card.input_shape)
-    seconds = estimated_seconds(todo, card.rows["train"], features, card.outputs)
+    seconds = estimated_seconds(todo, plan.plan.card)
     if todo:
         yield f"  training  about {duration(seconds)} on a processor like two 2020s cores"
     yield "            nothing was started"

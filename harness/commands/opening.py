@@ -29,11 +29,9 @@ def open_data(project: Project, drawn: Outline) -> Card:
 
 def ingredients(card: Card) -> Any:
     """What all fingerprints on this data have in common."""
-    import torch
+    from harness.identity import Ingredients, code_sha256, torch_version
 
-    from harness.identity import Ingredients, code_sha256
-
-    return Ingredients(card.sha256, code_sha256(), str(torch.__version__))
+    return Ingredients(card.sha256, code_sha256(), torch_version())
 
 
 def run_options(

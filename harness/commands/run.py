@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,13 +19,17 @@ from harness.experiment import Experiment
 from harness.interrupt import signals
 from harness.listing import field, heading, write_last
 from harness.plan import Plan, estimated_seconds, make_plan, outline
+from harness.plan_record import is_on_record, stated
 from harness.project import Project
 
 if TYPE_CHECKING:
     from harness.report.summary import Summary
-    from harness.runner import Work
+    from harness.reuse import Work
     from harness.tracking import ComparisonData, Finished
     from harness.tracking.store import Store
+
+
+REPORT = "report.html"
 
 
 @dataclass(frozen=True)
@@ -89,11 +93,12 @@ def _run(
         say(heading(drawn, width))
     card = open_data(project, drawn)
 
-    from harness import runner
-    from harness.tracking import open_store
+    from harness import reuse
+    from harness.tracking import create_ahead, open_store
 
     plan = make_plan(drawn, card, ingredients(card))
-    chosen = runner.choose_device(asked.device)
+    if create_ahead(project):
+        import_module("harness.runner")  # and torch: with nothing on record it will be needed
     store = open_store(project)
     for note in store.notes:
         click.echo(f"  {note}")
@@ -102,21 +107,45 @@ def _run(
     if asked.tune != "none":
         from harness.commands.tuning import tune_first
 
-        plan, tuning = tune_first(project, plan, store, asked, chosen)
+        plan, tuning = tune_first(project, plan, store, asked)
         if asked.dry_run:
             return None
     finished = store.finished_cells(experiment.name)
-    work = runner.sort_out(plan, finished, asked.fresh)
-    reason = "asked for a fresh start" if asked.fresh else runner.explain(plan, work, finished)
+    work = reuse.sort_out(plan, finished, asked.fresh)
+    reason = "asked for a fresh start" if asked.fresh else reuse.explain(plan, work, finished)
     say(_work_lines(plan, work, reason, width))
     if asked.dry_run:
         say(_dry_run_lines(plan, work))
         return None
-    looks, remark = _agreed(store, plan, work, looks)
+    before = _before(store, plan, work)
+    looks, remark = _agreed(before, work, looks)
     if remark:
         say(field("", remark, width))
-    options = run_options(project, chosen, asked.executor, _test_reads(store, plan, work, finished))
-    label_width = min(max(len(variant.name) for variant in experiment.variants), 24)
+    if before and is_on_record(stated(plan, work.run_ids, looks, tuning), before.plan):
+        store.finish_comparison(before.run_id)  # the last one asked for is what `report` shows
+        click.echo("")
+        return conclude(store, before, width, project)
+    comparison = _train(project, plan, work, store, asked, looks, tuning, finished)
+    click.echo("")
+    return conclude(store, store.read_comparison(comparison), width, project, changed=True)
+
+
+def _train(
+    project: Project,
+    plan: Plan,
+    work: Work,
+    store: Store,
+    asked: Asked,
+    looks: Mapping[str, Any] | None,
+    tuning: Mapping[str, Any] | None,
+    finished: Mapping[str, Finished],
+) -> str:
+    """Trains what is left and records the comparison; returns its run id."""
+    from harness import runner  # and with it torch
+
+    device = runner.choose_device(asked.device, plan.outline.configs.values())
+    options = run_options(project, device, asked.executor, _test_reads(store, plan, work, finished))
+    label_width = min(max(len(variant.name) for variant in plan.outline.experiment.variants), 24)
     start = time.monotonic()
     with signals(options.command), TrainingDisplay(label_width) as display:
         comparison = runner.run(
@@ -124,43 +153,51 @@ def _run(
         )
     if work.training:
         click.echo(f"  trained and recorded in {time.monotonic() - start:.1f} s")
-    click.echo("")
-    return conclude(project, store, comparison, width)
+    return comparison
 
 
-def conclude(project: Project, store: Store, comparison: str, width: int) -> Summary:
-    """Reads the comparison back from the store, prints it and notes it on the run."""
+def conclude(
+    store: Store, recorded: ComparisonData, width: int, project: Project, changed: bool = False
+) -> Summary:
+    """Prints a comparison as the store has it; notes it on its run if it has changed."""
     from harness.report import terminal
     from harness.report.summary import summarise
 
-    recorded = store.read_comparison(comparison)
     summary = summarise(recorded)
     say(terminal.lines(summary, width))
-    store.describe(comparison, "\n".join(["```", *terminal.lines(summary, 100), "```"]))
-    _attach_report(store, comparison, summary, recorded)
+    if changed or not store.has_file(recorded.run_id, REPORT):
+        note = "\n".join(["```", *terminal.lines(summary, 100), "```"])
+        store.describe(recorded.run_id, note)
+        _attach_report(store, recorded.run_id, summary, recorded)
     write_last(project, summary.experiment, _in_short(summary))
     click.echo(f"  report   harness report {summary.experiment}")
     click.echo("  browse   harness ui")
     return summary
 
 
+def _before(store: Store, plan: Plan, work: Work) -> ComparisonData | None:
+    """The comparison as it stands on record; None where none of its cells are."""
+    if not (work.reused or work.earlier):
+        return None
+    known = {each.key: each for each in store.comparisons(plan.outline.experiment.name)}
+    found = known.get(plan.key)  # its cells may have been recorded by another comparison
+    return store.read_comparison(found.run_id) if found else None
+
+
 def _agreed(
-    store: Store, plan: Plan, work: Work, looks: Mapping[str, Any] | None
+    before: ComparisonData | None, work: Work, looks: Mapping[str, Any] | None
 ) -> tuple[Mapping[str, Any] | None, str]:
     """The looks that hold for this comparison, and a remark where they came too late.
 
     Looks that were declared stay declared, whatever a later command says; looks that are declared
     after results were seen are exploratory.
     """
-    if not (work.reused or work.earlier):
+    if before is None:
         return looks, ""
-    known = {each.key: each for each in store.comparisons(plan.outline.experiment.name)}
-    if plan.key not in known:  # its cells were recorded by another comparison
-        return looks, ""
-    before = store.read_comparison(known[plan.key].run_id).plan.get("looks")
-    if looks is None or (before and before["declared"] == looks["declared"]):
-        kind = before["kind"] if before else "declared"
-        return (before if looks is None else {**looks, "kind": kind}), ""
+    then = before.plan.get("looks")
+    if looks is None or (then and then["declared"] == looks["declared"]):
+        kind = then["kind"] if then else "declared"
+        return (then if looks is None else {**looks, "kind": kind}), ""
     seen = len({cell.seed for cell in (*work.reused, *work.earlier)})
     remark = f"{seen} seeds were recorded before these looks were declared: exploratory"
     return {**looks, "kind": "exploratory"}, remark
@@ -173,7 +210,7 @@ def _attach_report(
     from harness.report.render import render
 
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "report.html"
+        path = Path(folder) / REPORT
         path.write_bytes(render(summary, recorded, "html"))
         store.log_artifact(comparison, path)
 
@@ -235,8 +272,7 @@ def _dry_run_lines(plan: Plan, work: Work) -> Iterator[str]:
         variants = ", ".join(dict.fromkeys(cell.variant for cell in stack))
         yield f"  stack {number}   {len(stack)} cell{'s' * (len(stack) > 1)}: {variants}"
     cells = [cell for stack in work.stacks for cell in stack]
-    features = math.prod(plan.card.input_shape)
-    seconds = estimated_seconds(cells, plan.card.rows["train"], features, plan.card.outputs)
+    seconds = estimated_seconds(cells, plan.card)
     yield f"  training  about {duration(seconds)} on a processor like two 2020s cores"
     yield "            nothing was started"
 

@@ -74,7 +74,7 @@ def tune_study(project: Project, name: str | None, asked: TuneAsked) -> None:
     plan = plan_study(study, make_plan(drawn, card, ingredients(card)))
     total = asked.trials or study.trials
     done = trials_done(project, plan)
-    chosen = runner.choose_device(asked.device)
+    chosen = runner.choose_device(asked.device, drawn.configs.values())
     store = open_store(project)
     for note in store.notes:
         click.echo(f"  {note}")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def tune_first(
-    project: Project, plan: Plan, store: Store, asked: Asked, device: str
+    project: Project, plan: Plan, store: Store, asked: Asked
 ) -> tuple[Plan, Mapping[str, Any] | None]:
     """Tunes the variants; returns the plan at the settings found, and the record of the search.
 
@@ -42,6 +42,9 @@ def tune_first(
     if asked.dry_run:
         click.echo("            nothing was started; what is found decides what is compared")
         return plan, None
+    from harness.runner import choose_device
+
+    device = choose_device(asked.device, plan.outline.configs.values())
     options = run_options(project, device, asked.executor)
     start = time.monotonic()
     longest = max(map(len, studies))

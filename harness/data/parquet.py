@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from harness.data import decode, shards
+from harness.data import shards
 from harness.data.columns import blobs, floats, is_image, is_number, is_whole, nulls, values
 from harness.data.shards import SPLITS, RowGroup, Split
 from harness.errors import DataError
@@ -163,6 +163,8 @@ def check(card: Card, progress: Progress = None) -> list[str]:
 def _keys(part: Any, group: RowGroup, position: int, card: Card) -> list[bytes]:
     if card.kind == "table":
         return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in part]
+    from harness.data import decode  # needs torch
+
     pixels = decode.decode_images(
         part.to_pylist(), card.input_shape, lambda i: group.where(position + i)
     )
@@ -312,6 +314,8 @@ def _target_scale(entry: Entry, groups: Sequence[RowGroup]) -> tuple[float, floa
 
 
 def _first_image_shape(group: RowGroup, column: str) -> tuple[int, int, int]:
+    from harness.data import decode  # needs torch, which an open card does not
+
     with shards.open_file(group.path) as file:
         _, batch = next(shards.slices(file, group, [column]))
         first = blobs(batch.column(0))[0].as_py()

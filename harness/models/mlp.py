@@ -11,12 +11,12 @@ Shapes: B rows; input (B, ...) is flattened to (B, F); output (B, outputs), raw 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from harness import config, streams
+from harness import config
 from harness.models.norms import HAS_SHIFT, NORMS
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -28,25 +28,37 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 class Dropout(nn.Module):
-    """Inverted dropout whose noise is given, not drawn: an element stays where `noise >= p`.
+    """Inverted dropout whose noise is given, not drawn: an element stays where `noise >= least`.
 
-    `noise` is uniform on [0, 1), shape (B, features), filled by the caller before each training
-    step; evaluation ignores it. With p = 0 the output is the input, bit for bit.
+    `noise` is uniform over all int16, shape (B, *shape), filled by the caller before each training
+    step; evaluation ignores it. `shape` is that of one row's features: (features,), or
+    (C, *spatial). 16 bits cost a quarter of a uniform float to draw, and give `p` to 1/65536; what
+    stays is scaled by one over the share that does, exactly. With p = 0 the output is the input,
+    bit for bit.
     """
 
     noise: Tensor
-    p: Tensor
+    least: Tensor
+    scale: Tensor
 
-    def __init__(self, p: float) -> None:
+    def __init__(self, p: float, shape: Sequence[int]) -> None:
         super().__init__()
-        self.register_buffer("p", torch.tensor(p, dtype=torch.float64), persistent=False)
-        self.register_buffer("noise", torch.empty(0), persistent=False)
+        self.shape = tuple(shape)
+        dropped = min(round(p * NOISE_LEVELS), NOISE_LEVELS - 1)
+        least = torch.tensor(dropped - NOISE_LEVELS // 2, dtype=torch.int16)
+        scale = torch.tensor(NOISE_LEVELS / (NOISE_LEVELS - dropped), dtype=torch.float64)
+        self.register_buffer("least", least, persistent=False)
+        self.register_buffer("scale", scale, persistent=False)
+        self.register_buffer("noise", torch.empty(0, dtype=torch.int16), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, features) -> (B, features)."""
+        """(B, *shape) -> (B, *shape)."""
         if not self.training:
             return x
-        return x * (self.noise >= self.p) / (1 - self.p)
+        return x * (self.noise >= self.least) * self.scale
+
+
+NOISE_LEVELS = 2**16
 
 
 class Block(nn.Module):
@@ -55,9 +67,9 @@ class Block(nn.Module):
     def __init__(self, features: int, width: int, settings: config.MLP, dropout: bool) -> None:
         super().__init__()
         self.linear = nn.Linear(features, width, bias=not HAS_SHIFT[settings.norm])
-        self.norm = NORMS[settings.norm](width)
+        self.norm = NORMS[settings.norm](width, 0)
         self.activation = ACTIVATIONS[settings.activation]()
-        self.dropout = Dropout(settings.dropout) if dropout else nn.Identity()
+        self.dropout = Dropout(settings.dropout, (width,)) if dropout else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, features) -> (B, width)."""
@@ -73,12 +85,16 @@ class ModernMLP(nn.Module):
     """
 
     def __init__(
-        self, features: int, outputs: int, settings: config.MLP, dropout: bool | None = None
+        self,
+        input_shape: Sequence[int],
+        outputs: int,
+        settings: config.MLP,
+        dropout: bool | None = None,
     ) -> None:
         super().__init__()
         hidden = settings.hidden or ()
         has_dropout = settings.dropout > 0 if dropout is None else dropout
-        widths = (features, *hidden)
+        widths = (math.prod(input_shape), *hidden)
         self.blocks = nn.ModuleList(
             Block(n_in, n_out, settings, has_dropout)
             for n_in, n_out in zip(widths, hidden, strict=False)
@@ -92,53 +108,3 @@ class ModernMLP(nn.Module):
             x = block(x)
         out: Tensor = self.head(x)
         return out
-
-
-def initialise(model: nn.Module, scheme: str, seed: int) -> None:
-    """Fills Linear weights and biases in place, each from its own stream (seed, parameter name).
-
-    Two variants therefore share the initial value of every tensor they have in common, and adding a
-    layer shifts no other. `torch`: uniform(+-1/sqrt(fan_in)), nn.Linear's default; `he`: normal
-    with sd sqrt(2/fan_in) (He et al. 2015), zero bias; `xavier`:
-    uniform(+-sqrt(6/(fan_in+fan_out))) (Glorot & Bengio 2010), zero bias. Norm layers keep weight
-    one and bias zero.
-    """
-    draw = SCHEMES[scheme]
-    with torch.no_grad():
-        for name, module in model.named_modules():
-            if isinstance(module, nn.Linear):
-                for part in ("weight", "bias"):
-                    tensor = getattr(module, part)
-                    if tensor is not None:
-                        generator = streams.generator(seed, "init", f"{name}.{part}")
-                        # drawn in float32 whatever the model's dtype: one initial value per seed
-                        value = torch.empty(tensor.shape, dtype=torch.float32)
-                        draw(value, module.in_features, module.out_features, generator)
-                        tensor.copy_(value)
-
-
-def _torch_default(value: Tensor, fan_in: int, fan_out: int, generator: torch.Generator) -> None:
-    bound = 1 / math.sqrt(fan_in)
-    value.uniform_(-bound, bound, generator=generator)
-
-
-def _he(value: Tensor, fan_in: int, fan_out: int, generator: torch.Generator) -> None:
-    if value.ndim == 1:
-        value.zero_()
-    else:
-        value.normal_(0, math.sqrt(2 / fan_in), generator=generator)
-
-
-def _xavier(value: Tensor, fan_in: int, fan_out: int, generator: torch.Generator) -> None:
-    bound = math.sqrt(6 / (fan_in + fan_out))
-    if value.ndim == 1:
-        value.zero_()
-    else:
-        value.uniform_(-bound, bound, generator=generator)
-
-
-SCHEMES: dict[str, Callable[[Tensor, int, int, torch.Generator], None]] = {
-    "torch": _torch_default,
-    "he": _he,
-    "xavier": _xavier,
-}

@@ -8,41 +8,34 @@ few times as they can. A model with a module that is not in the table goes throu
 
 Every number of a cell comes from that cell's numbers alone, in an order that does not depend on K.
 
+The blocks of a ConvNet have a form of their own, in `models/folded.py`.
+
 Shapes: K cells, B rows; x (K, B, features). A state tensor is (K, ...), or (1, ...) where all cells
 share it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
+from harness.models import folded
+from harness.models.convnet import ConvBlock, ConvNet
 from harness.models.mlp import Block, Dropout, ModernMLP
-
-
-@dataclass(frozen=True)
-class State:
-    """Parameters and buffers of K cells, as one submodule sees them: by its own names."""
-
-    tensors: Mapping[str, Tensor]
-    prefix: str = ""
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self.tensors[self.prefix + name]
-
-    def of(self, child: str) -> State:
-        """The state of a submodule."""
-        return State(self.tensors, f"{self.prefix}{child}.")
+from harness.models.state import State as State
 
 
 def has_stacked_form(module: nn.Module) -> bool:
     """Whether `forward` can run this module: it and all its parts are in the table."""
-    return all(type(part) in STACKED and _is_plain(part) for part in module.modules())
+    if isinstance(module, ConvBlock):
+        return all(type(part) in folded.FOLDED for part in module.children())
+    if type(module) not in STACKED or not _is_plain(module):
+        return False
+    return all(has_stacked_form(part) for part in module.children())
 
 
 def forward(module: nn.Module, state: State, x: Tensor) -> Tensor:
@@ -58,6 +51,15 @@ def _mlp(module: ModernMLP, state: State, x: Tensor) -> Tensor:
     for number, block in enumerate(module.blocks):
         x = forward(block, state.of(f"blocks.{number}"), x)
     return forward(module.head, state.of("head"), x)
+
+
+def _convnet(module: ConvNet, state: State, x: Tensor) -> Tensor:
+    cells = len(state["head.weight"])
+    x = folded.fold(x)
+    for number, block in enumerate(module.blocks):
+        assert isinstance(block, ConvBlock)
+        x = folded.block(block, state.of(f"blocks.{number}"), x)
+    return forward(module.head, state.of("head"), folded.average(x, cells))
 
 
 def _block(module: Block, state: State, x: Tensor) -> Tensor:
@@ -100,12 +102,12 @@ def _layer_norm(module: nn.LayerNorm, state: State, x: Tensor) -> Tensor:
 def _dropout(module: Dropout, state: State, x: Tensor) -> Tensor:
     if not module.training:
         return x
-    noise, p = state["noise"], state["p"].view(-1, 1, 1)
+    noise, least, scale = (state[name] for name in ("noise", "least", "scale"))
     # a float mask: multiplying by a bool converts it anew in both passes
-    cells = max(len(noise), len(p))
-    mask = torch.empty((cells, *noise.shape[1:]), dtype=noise.dtype, device=x.device)
-    torch.ge(noise, p.to(noise.dtype), out=mask)
-    return x * mask.to(x.dtype).div_((1 - p).to(x.dtype))
+    cells = max(len(noise), len(least))
+    mask = torch.empty((cells, *noise.shape[1:]), dtype=x.dtype, device=x.device)
+    torch.ge(noise, least.view(-1, 1, 1), out=mask)
+    return x * mask.mul_(scale.to(x.dtype).view(-1, 1, 1))
 
 
 def _as_it_is(module: nn.Module, state: State, x: Tensor) -> Tensor:
@@ -128,6 +130,10 @@ class _Linear(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """x (K, B, in), weight (K, out, in), bias (K, out) -> (K, B, out)."""
+        kind = x.device.type
+        if torch.is_autocast_enabled(kind):  # which the products below would not see in `backward`
+            low = torch.get_autocast_dtype(kind)
+            x, weight, bias = x.to(low), weight.to(low), None if bias is None else bias.to(low)
         ctx.save_for_backward(x, weight)
         if bias is None:
             return torch.bmm(x, weight.transpose(1, 2))
@@ -164,6 +170,7 @@ class _Normalise(Function):
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, over: int, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         """x (K, B, C), weight and bias (K, 1, C)."""
+        x = x.to(weight.dtype)  # products may come in a lower precision; sums are not taken in it
         mean = x.mean(over, keepdim=True)
         normal = x - mean
         # from the centred values: torch.var is slower, and E[x^2] - E[x]^2 loses digits
@@ -196,6 +203,7 @@ class _Normalise(Function):
 
 STACKED: dict[type[nn.Module], Callable[[Any, State, Tensor], Tensor]] = {
     ModernMLP: _mlp,
+    ConvNet: _convnet,
     nn.ModuleList: _as_it_is,
     Block: _block,
     nn.Linear: _linear,

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 SHOWN_SETTINGS = (
     "model",
     "model.hidden",
+    "model.channels",
     "model.norm",
     "model.activation",
     "model.dropout",

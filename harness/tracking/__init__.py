@@ -21,6 +21,8 @@ only when everything of it is stored; calls may be repeated. The price: `open_st
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -227,3 +229,30 @@ def open_store(project: Project) -> Store:
     from harness.tracking.store import Store
 
     return Store(project, *connect(project))
+
+
+def create_ahead(project: Project) -> bool:
+    """Begins to create the store in a process of its own, if there is none; whether it has.
+
+    Creating takes seconds, and so does importing torch: on two cores they go on side by side.
+    `open_store` waits for it, and creates the store itself if it came to nothing.
+    """
+    database = project.runs_dir / DATABASE
+    if tracking_uri(project) != sqlite_uri(database) or database.exists() or os.cpu_count() == 1:
+        return False
+    subprocess.Popen(
+        [sys.executable, "-c", CREATE, str(project.root)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,  # what goes wrong is said by open_store
+    )
+    return True
+
+
+CREATE = """
+import sys
+from pathlib import Path
+from harness.project import Project
+from harness.tracking import open_store
+open_store(Project(Path(sys.argv[1])))
+"""

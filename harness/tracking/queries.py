@@ -84,6 +84,11 @@ class Queries:
         return reading.comparisons(self._client, ids)
 
     @guarded
+    def has_file(self, run_id: str, name: str) -> bool:
+        """Whether a run has that artifact, at the top of its folder."""
+        return name in {item.path for item in self._client.list_artifacts(run_id)}
+
+    @guarded
     def read_comparison(self, run_id: str) -> ComparisonData:
         """Everything a report needs, from the store alone.
 

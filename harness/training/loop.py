@@ -26,13 +26,15 @@ from torch import Tensor
 from harness.data.loaders import Loader, stacked_batches, stacked_eval
 from harness.experiment import Cell
 from harness.training.evaluate import Sums, chance
+from harness.training.graph import prepare
+from harness.training.precision import device_precision
 from harness.training.stack import Stack
 from harness.training.step import (
     Executor,
     batched_step,
+    compute_on_device,
     evaluate_batch,
     looped_step,
-    step_flops,
 )
 
 Row = dict[str, float]
@@ -72,6 +74,7 @@ class Outcome:
     diverged_step: int | None = None
     stopped: bool = False
     more: bool = False
+    graph: str = ""
 
 
 Stop: TypeAlias = Callable[[Epoch], Collection[Cell]]
@@ -90,7 +93,7 @@ def train(
     Yields:
         An `Epoch` for each epoch from 0, and an `Outcome` for each cell when it is done.
     """
-    with _threads(stack):
+    with _threads(stack), device_precision(stack.config.precision):
         last: dict[Cell, Row] = {}
         first = rows = dict(zip(stack.cells, _validate(stack, loader, executor), strict=True))
         yield Epoch(0, {cell: {"epoch": 0, "step": 0, **row} for cell, row in rows.items()}, 0.0)
@@ -140,7 +143,8 @@ def train(
             if _exploded(metrics, last[cell], first[cell]):
                 ended.append(_diverged(stack, loader, k, stack.step, stack.epochs, test))
             else:
-                ended.append(Outcome(cell, metrics, stack.weights(k), stack.epochs))
+                weights = stack.weights(k)
+                ended.append(Outcome(cell, metrics, weights, stack.epochs, graph=stack.graph_note))
         yield from _together(ended)
 
 
@@ -154,7 +158,7 @@ def _together(outcomes: Sequence[Outcome]) -> Iterator[Outcome]:
 def _threads(stack: Stack) -> Iterator[None]:
     """One thread for small stacks: handing out small kernels costs more than it gains."""
     before = torch.get_num_threads()
-    small = step_flops(stack) < ONE_THREAD_FLOPS
+    small = stack.step_flops < ONE_THREAD_FLOPS
     torch.set_num_threads(1 if small else before)
     try:
         yield
@@ -170,6 +174,8 @@ def _batched_epoch(stack: Stack, loader: Loader, number: int) -> tuple[Tensor, l
     squared = torch.zeros(len(stack.cells))
     for batch in stacked_batches(loader, stack.seeds, number, stack.batch_size):
         inputs, targets = map(stack.of_cells, batch)
+        if stack.device.type == "cuda":
+            prepare(stack, inputs, targets, compute_on_device)
         loss, outputs, norms = batched_step(stack, inputs, targets)
         squared = squared if norms is None else norms
         sums.add(loss, outputs, targets)

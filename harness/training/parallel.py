@@ -19,7 +19,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeAlias
 
@@ -30,7 +30,8 @@ from harness.data.loaders import Loader
 from harness.errors import ResourceError
 from harness.experiment import Cell
 from harness.training.loop import ONE_THREAD_FLOPS, Epoch, Outcome, Stop, train
-from harness.training.stack import Stack
+from harness.training.memory import is_out_of_memory
+from harness.training.stack import STEP_PER_FORWARD, Stack
 from harness.training.step import Executor, choose_executor
 
 FEWEST_CELLS = 4
@@ -57,7 +58,14 @@ class Started:
     epochs: int
 
 
-Event: TypeAlias = Started | Epoch | Outcome
+@dataclass(frozen=True)
+class Restarted:
+    """Memory ran out: these cells begin again, fewer at a time. What they gave so far is void."""
+
+    cells: Sequence[Cell]
+
+
+Event: TypeAlias = Started | Restarted | Epoch | Outcome
 
 
 def processes_for(cells: Sequence[Cell], loader: Loader, device: str) -> int:
@@ -126,6 +134,32 @@ def train_jobs(
 
 
 def _events(job: Job, loader: Loader) -> Iterator[Event]:
+    """The events of a job; a stack that runs out of memory is split in two and begins again."""
+    left = list(job.cells)
+    try:
+        for event in _stack_events(job, loader):
+            if isinstance(event, Outcome):
+                left.remove(event.cell)
+            yield event
+        return
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        whole = job.stop is not None  # its cells are compared with each other
+        if whole or len(left) < 2:
+            raise _too_large(job, len(left)) from None
+    # only here, past the exception that held the stack, is its memory free
+    if job.device != "cpu":
+        torch.cuda.empty_cache()
+    yield Restarted(left)
+    half = -(-len(left) // 2)
+    for part in (left[:half], left[half:]):
+        for event in _events(replace(job, cells=part), loader):
+            if not isinstance(event, Started):
+                yield event
+
+
+def _stack_events(job: Job, loader: Loader) -> Iterator[Event]:
     config = job.cells[0].config
     assert config.batch_size is not None, "settings are resolved before training"
     steps = loader.rows("train", job.cells[0].seed) // config.batch_size
@@ -134,6 +168,14 @@ def _events(job: Job, loader: Loader) -> Iterator[Event]:
     executor = choose_executor(stack, job.asked)
     yield Started(executor, stack.epochs)
     yield from train(stack, loader, executor, job.test, job.stop)
+
+
+def _too_large(job: Job, cells: int) -> ResourceError:
+    where = "the GPU" if job.device != "cpu" else "this machine"
+    return ResourceError(
+        f"{where} ran out of memory with {cells} cell{'s' * (cells > 1)}",
+        "a smaller batch needs less: --set batch_size=..., or a smaller model",
+    )
 
 
 def _start(job: Job, loader: Loader) -> tuple[Connection, Any]:
@@ -180,6 +222,8 @@ def _packed(event: Event, cells: Sequence[Cell]) -> tuple[Any, ...]:
     if isinstance(event, Started):
         return "started", event.executor, event.epochs
     numbers = {cell: number for number, cell in enumerate(cells)}
+    if isinstance(event, Restarted):
+        return "restarted", [numbers[cell] for cell in event.cells]
     if isinstance(event, Epoch):
         rows = {numbers[cell]: row for cell, row in event.rows.items()}
         return "epoch", event.number, rows, event.samples_per_second
@@ -206,6 +250,8 @@ def _receive(reader: Connection, process: Any, job: Job) -> Event | None:
     kind, *facts = packed
     if kind == "started":
         return Started(*facts)
+    if kind == "restarted":
+        return Restarted([job.cells[k] for k in facts[0]])
     if kind == "epoch":
         number, rows, speed = facts
         return Epoch(number, {job.cells[k]: row for k, row in rows.items()}, speed)
@@ -215,10 +261,8 @@ def _receive(reader: Connection, process: Any, job: Job) -> Event | None:
 
 
 def _step_flops(cell: Cell, loader: Loader) -> float:
-    """As `step.step_flops`, before there is a stack."""
+    """As `Stack.step_flops`, before there is a stack."""
     config, card = cell.config, loader.card
     assert config.batch_size is not None, "settings are resolved before training"
-    with torch.device("meta"):
-        model = models.build(config.model, card.input_shape, card.outputs)
-    weights = sum(leaf.numel() for leaf in model.parameters() if leaf.ndim > 1)
-    return 6.0 * weights * config.batch_size
+    per_row = models.flops_per_row(config.model, card.input_shape, card.outputs)
+    return STEP_PER_FORWARD * config.batch_size * per_row

@@ -1,7 +1,7 @@
 """A stack: cells that train together as one batched model, and their state.
 
 Cells share a stack when they have the same model structure, data, batch size, epochs, loss kind and
-optimizer kind. Numbers that need not be the same (`RIDES_ALONG`) become (K,) tensors.
+optimizer kind (`training/grouping.py`). Numbers that need not be the same become (K,) tensors.
 
 State of K cells: parameters and buffers (K, ...) by name, optimizer slots, the step. A cell's state
 never depends on which cells sit beside it; `keep` drops cells (diverged or pruned) and carries on.
@@ -11,69 +11,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import stack_module_state
 
 from harness import models, schedules, streams
-from harness.config import NOT_RESULT_AFFECTING, TrainConfig
-from harness.experiment import Cell, digest
+from harness.config import TrainConfig
+from harness.experiment import Cell
 from harness.models import stacked
+from harness.models.flops import forward_flops
 from harness.models.mlp import Dropout
 from harness.optim import OPTIMIZERS
 
-RIDES_ALONG = frozenset(
-    {
-        "model.dropout",
-        "model.init",
-        "loss.label_smoothing",
-        "loss.delta",
-        "optim.lr",
-        "optim.weight_decay",
-        "optim.momentum",
-        "optim.beta1",
-        "optim.beta2",
-        "optim.eps",
-    }
-)
-"""Settings that may differ inside a stack. The whole schedule may, too: it is a table of rates."""
-
-
-MOST_CELLS = 64
-
-
-def group(
-    cells: Iterable[Cell], most_cells: int = MOST_CELLS, together: int = 1
-) -> list[list[Cell]]:
-    """Cells split into stacks of about the same size, at most `most_cells`, in the order given.
-
-    Every `together` cells in a row stay in one stack.
-    """
-    alike: dict[str, list[Cell]] = {}
-    for cell in cells:
-        alike.setdefault(_structure(cell.config), []).append(cell)
-    stacks = []
-    for members in alike.values():
-        units = -(-len(members) // together)
-        parts = -(-units // max(most_cells // together, 1))
-        size = -(-units // parts) * together
-        stacks += [members[start : start + size] for start in range(0, len(members), size)]
-    return stacks
-
-
-def _structure(config: TrainConfig) -> str:
-    return digest(
-        {
-            dotted: value
-            for dotted, value in config.flat().items()
-            if dotted not in RIDES_ALONG
-            and dotted not in NOT_RESULT_AFFECTING
-            and not dotted.startswith("schedule")
-        }
-    )
-
+if TYPE_CHECKING:
+    from harness.training.graph import Graph
 
 OPTIMIZER_KNOBS: dict[str, tuple[str, ...]] = {
     "sgd": ("weight_decay", "momentum", "nesterov"),
@@ -84,6 +37,10 @@ LOSS_KNOBS: dict[str, tuple[str, ...]] = {
     "cross-entropy": ("label_smoothing",),
     "huber": ("delta",),
 }
+
+
+STEP_PER_FORWARD = 3
+"""A backward pass costs two forward passes: gradients of the inputs, and of the weights."""
 
 
 @dataclass(frozen=True)
@@ -109,13 +66,16 @@ class Stack:
     Attributes:
         params, buffers: name -> (K, ...), the module's own names; buffers hold running statistics
             and dropout rates.
-        noise: name -> (S, B, features), dropout noise of each of the S distinct seeds.
+        noise: name -> (S, B, *shape) int16, dropout noise of each of the S distinct seeds.
         slots: optimizer state, name -> one (K, ...) tensor per parameter.
         views: each cell as views of these tensors.
         all_leaves, all_slots: the leaves and slots of all views, one cell after another.
         rates: (steps, K) float64, the learning rate of each cell at each step, on the CPU.
         optim_knobs, loss_knobs: settings, a float where all cells agree, else (K,) float64.
         step: optimizer steps taken.
+        step_flops: floating-point operations of one cell's step.
+        graph, graph_note: the batched step as a CUDA graph, where `graph.prepare` has made one,
+            and what became of the attempt.
     """
 
     def __init__(
@@ -138,10 +98,12 @@ class Stack:
             model = models.build(cell.config.model, input_shape, outputs, dropout)
             models.initialise(model, cell.config.model.init, cell.seed)
             built.append(model.to(device=self.device, dtype=dtype))
+        self.step_flops = STEP_PER_FORWARD * self.batch_size * forward_flops(built[0], input_shape)
         self.params, self.buffers = stack_module_state(built)
         self.module: nn.Module = built[0].to("meta")  # the code; the numbers are in params, buffers
         self.has_stacked_form = stacked.has_stacked_form(self.module)
         self.noise: dict[str, Tensor] = {}
+        self._words: dict[str, Tensor] = {}
         self._allocate_noise()
         self.optimizer = OPTIMIZERS[self.config.optim.kind]
         self.slots: dict[str, list[Tensor]] = {
@@ -203,11 +165,10 @@ class Stack:
 
     def draw_noise(self, seeds: Iterable[int], step: int) -> None:
         """Fills the dropout noise of the given seeds for one step, each from its own stream."""
-        for layer, noise in self.noise.items():
+        for layer, words in self._words.items():
             for seed in seeds:
                 self._generator.manual_seed(streams.key(seed, "dropout", layer, step))
-                drawn = noise[self._seed_index[seed]]
-                torch.rand(drawn.shape, out=drawn, generator=self._generator)
+                words[self._seed_index[seed]].random_(-(2**63), None, generator=self._generator)
 
     def keep(self, indices: Sequence[int]) -> None:
         """Drops every cell but those at `indices`."""
@@ -220,6 +181,7 @@ class Stack:
         # redrawn before each step: only its size matters
         seeds = len({cell.seed for cell in self.cells})
         self.noise = {layer: drawn[:seeds] for layer, drawn in self.noise.items()}
+        self._words = {layer: words[:seeds] for layer, words in self._words.items()}
         self.slots = {
             slot: [state[chosen] for state in states] for slot, states in self.slots.items()
         }
@@ -235,22 +197,27 @@ class Stack:
         self._generator = torch.Generator(device=self.device)
         for layer, module in self.module.named_modules():
             if isinstance(module, Dropout):
-                linear = self.module.get_submodule(layer.removesuffix("dropout") + "linear")
-                assert isinstance(linear, nn.Linear)
                 seeds = len({cell.seed for cell in self.cells})
-                shape = (seeds, self.batch_size, linear.out_features)
-                self.noise[layer] = torch.empty(shape, device=self.device)
+                shape = (self.batch_size, *module.shape)
+                words = torch.zeros(
+                    (seeds, streams.words_for(shape)), dtype=torch.int64, device=self.device
+                )
+                self._words[layer], self.noise[layer] = words, streams.noise(words, shape)
                 del self.buffers[f"{layer}.noise"]
 
     def _tabulate(self) -> None:
         """Looks up once what every step needs."""
+        self.graph: Graph | None = None  # one that was recorded had other cells
+        self.graph_note = ""
         distinct = dict.fromkeys(cell.seed for cell in self.cells)
         self._seed_index = {seed: index for index, seed in enumerate(distinct)}
         self._seed_of_cell = torch.tensor(
             [self._seed_index[cell.seed] for cell in self.cells], device=self.device
         )
         agree = len({cell.config.model.dropout for cell in self.cells}) == 1
-        self._one_dropout = [f"{layer}.p" for layer in self.noise] if agree else []
+        self._one_dropout = [
+            f"{layer}.{name}" for layer in self.noise for name in ("least", "scale") if agree
+        ]
         self.optim_knobs = {
             name: self._knob("optim", name) for name in OPTIMIZER_KNOBS[self.config.optim.kind]
         }

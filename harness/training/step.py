@@ -21,6 +21,7 @@ from torch.func import functional_call
 from harness.losses import LOSSES
 from harness.models import stacked
 from harness.optim import shared
+from harness.training.precision import products_in
 from harness.training.stack import CellView, Stack
 
 Executor = Literal["batched", "looped"]
@@ -45,13 +46,7 @@ def choose_executor(stack: Stack, asked: str = "auto") -> Executor:
         return "looped"
     if stack.device.type != "cpu":
         return "batched"
-    return "batched" if step_flops(stack) <= BATCHED_FLOPS else "looped"
-
-
-def step_flops(stack: Stack) -> float:
-    """Floating-point operations of a cell's step: 6 per weight and row (2 forward, 4 backward)."""
-    weights = sum(leaf[0].numel() for leaf in stack.leaves if leaf.ndim > 2)
-    return 6.0 * weights * stack.batch_size
+    return "batched" if stack.step_flops <= BATCHED_FLOPS else "looped"
 
 
 def batched_step(
@@ -62,14 +57,39 @@ def batched_step(
     The norms are those of an epoch's last step, which are the ones on record; else None.
     """
     stack.draw_noise(stack.seeds, stack.step)
-    losses, outputs = _forward(stack, inputs, targets)
-    grads = torch.autograd.grad(losses.sum(), stack.leaves)
+    last = (stack.step + 1) % stack.steps_per_epoch == 0
+    if stack.graph is not None:
+        losses, outputs, norms = stack.graph.step(stack, inputs, targets)
+        stack.step += 1
+        return losses, outputs, norms.clone() if last else None
+    losses, outputs, grads = _gradients(stack, inputs, targets)
     with torch.no_grad():
         _update(stack, grads)
         stack.step += 1
-        last = stack.step % stack.steps_per_epoch == 0
         squared = _squared_norms(grads, len(stack.cells)) if last else None
     return losses.detach(), outputs.detach(), squared
+
+
+def compute_on_device(
+    stack: Stack, inputs: Tensor, targets: Tensor, rates: Tensor, count: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`batched_step` without a number from Python that changes: what a CUDA graph can repeat.
+
+    The noise is drawn and the steps are counted by the caller; see `graph.Compute`.
+    """
+    losses, outputs, grads = _gradients(stack, inputs, targets)
+    with torch.no_grad():
+        hyper = {"lr": rates, **stack.optim_knobs}
+        stack.optimizer.update(stack.leaves, grads, stack.slots, count, hyper)
+        squared = _squared_norms(grads, len(stack.cells))
+    return losses.detach(), outputs.detach(), squared
+
+
+def _gradients(
+    stack: Stack, inputs: Tensor, targets: Tensor
+) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
+    losses, outputs = _forward(stack, inputs, targets)
+    return losses, outputs, torch.autograd.grad(losses.sum(), stack.leaves)
 
 
 def _update(stack: Stack, grads: Sequence[Tensor]) -> None:
@@ -134,10 +154,12 @@ def evaluate_batch(
 def _forward(stack: Stack, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Losses (K,) and outputs (K, B, outputs) of all cells."""
     inputs, targets = _typed(stack, inputs, targets)
-    if stack.has_stacked_form:
-        outputs = stacked.forward(stack.module, stacked.State(stack.state()), inputs)
-    else:
-        outputs = _vmapped(stack, inputs)
+    with products_in(stack.config.precision, stack.device):
+        if stack.has_stacked_form:
+            outputs = stacked.forward(stack.module, stacked.State(stack.state()), inputs)
+        else:
+            outputs = _vmapped(stack, inputs)
+    outputs = outputs.to(stack.dtype)
     knobs = {
         n: v.to(stack.dtype) if isinstance(v, Tensor) else v for n, v in stack.loss_knobs.items()
     }
@@ -159,7 +181,9 @@ def _vmapped(stack: Stack, inputs: Tensor) -> Tensor:
 
 def _solo(stack: Stack, cell: CellView, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     inputs, targets = _typed(stack, inputs, targets)
-    out = functional_call(stack.module, {**cell.params, **cell.buffers}, (inputs,))
+    with products_in(stack.config.precision, stack.device):
+        out = functional_call(stack.module, {**cell.params, **cell.buffers}, (inputs,))
+    out = out.to(stack.dtype)
     return LOSSES[stack.loss_kind](out, targets, cell.loss_knobs), out
 
 

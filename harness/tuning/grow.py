@@ -34,12 +34,13 @@ from harness.errors import BusyError
 from harness.experiment import Cell, digest
 from harness.interrupt import uninterrupted
 from harness.plan import cell_of
+from harness.plan_record import parameter_count
 from harness.project import Project
-from harness.recording import Options, comparison_tags, parameter_count
+from harness.recording import Options, comparison_tags
 from harness.space import LEAST_SEEDS
 from harness.study import StudyPlan, StudyResult, Trial, rows_of_epoch, trial_name
+from harness.training.grouping import MOST_CELLS, group
 from harness.training.loop import Epoch, Outcome
-from harness.training.stack import MOST_CELLS, group
 from harness.tuning import journal as journals
 from harness.tuning.fresh import evaluate
 from harness.tuning.pruning import BRACKET_TRIALS, Halving, rounds, worse_seeds

@@ -16,10 +16,18 @@ from harness import streams
 from harness.config import TrainConfig
 
 
+def solo_noise(*shape: int, generator: torch.Generator) -> Tensor:
+    """Uniform on [0, 1) in steps of 1/65536, from the 16-bit parts of 64-bit numbers."""
+    count = math.prod(shape)
+    words = torch.empty(-(-count // 4), dtype=torch.int64)
+    words.random_(-(2**63), None, generator=generator)
+    return (words.view(torch.int16)[:count].double() + 2**15).view(shape) / 2**16
+
+
 class MaskedDropout(nn.Module):
     def __init__(self, p: float) -> None:
         super().__init__()
-        self.p, self.noise = p, torch.empty(0)
+        self.p, self.noise = round(p * 2**16) / 2**16, torch.empty(0)
 
     def forward(self, x: Tensor) -> Tensor:
         return x * (self.noise >= self.p).to(x.dtype) / (1 - self.p) if self.training else x
@@ -109,7 +117,7 @@ def solo_train(
                     wide = layer.out_features
                 if isinstance(layer, MaskedDropout):
                     g = streams.generator(seed, "dropout", f"blocks.{number}.dropout", step)
-                    layer.noise = torch.rand(len(x), wide, generator=g)
+                    layer.noise = solo_noise(len(x), wide, generator=g)
                     number += 1
             for group in optimizer.param_groups:
                 group["lr"] = solo_rate(config, step, total)

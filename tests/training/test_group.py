@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from test_stacked_equals_solo import make_cells
 
 from harness.config import MLP, TrainConfig
-from harness.training.stack import group
+from harness.training.grouping import group
 
 CELLS = make_cells(
     TrainConfig(model=MLP(norm="batch")), [{"optim.lr": 0.1 / k} for k in range(1, 151)]

@@ -74,8 +74,8 @@ def method(found: Found) -> list[str]:
         "usable."
     )
     settings = (
-        "model.hidden", "model.norm", "model.dropout", "loss", "optim", "schedule",
-        "schedule.warmup", "batch_size", "epochs",
+        "model.hidden", "model.channels", "model.norm", "model.dropout", "loss", "optim",
+        "schedule", "schedule.warmup", "batch_size", "epochs",
     )  # fmt: skip
     fixed = ", ".join(
         f"{name} {_setting(grid.held[name])}"

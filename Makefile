@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: run test check fix setup clean
+.PHONY: run test check fix setup bench clean
 
 run: $(READY)  ## set up, then the main job on the embedded data
 	@$(BIN)/harness run ablation-bn
@@ -19,6 +19,11 @@ check: $(READY)
 fix: $(READY)  ## what the linter can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench: $(READY)  ## measures and writes docs/performance.md; PARTS="ablation cifar" for some
+	@PATH="$$PATH:$(CURDIR)/$(BIN)" uv pip install --quiet --compile-bytecode \
+		--python $(BIN)/python -c constraints.txt -r benchmarks/requirements.txt
+	@$(BIN)/python -m benchmarks $(PARTS)
 
 setup: $(READY)
 

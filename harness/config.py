@@ -232,6 +232,10 @@ NOT_RESULT_AFFECTING = frozenset({"data.loader", "data.workers"})
 """Settings that change how fast rows arrive, never which: they stay out of fingerprints."""
 
 
+OF_ONE_LOADER = ("data.name", "data.validation", "data.shuffle_rows", "data.loader", "data.workers")
+"""Settings that all cells of a comparison or a study share, for they share a loader."""
+
+
 def parse_assignment(text: str) -> tuple[str, Value]:
     """`"optim.lr=3e-4"` -> `("optim.lr", 0.0003)`. A value that is not JSON is taken as a word.
 

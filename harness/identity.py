@@ -34,13 +34,19 @@ TRAINING_CODE = (
     "schedules.py",
     "models",
     "training",
+    "data/ahead.py",
+    "data/augment.py",
+    "data/cache.py",
     "data/datasets.py",
     "data/decode.py",
     "data/loaders.py",
     "data/parquet.py",
+    "data/parts.py",
     "data/resident.py",
     "data/shards.py",
     "data/splits.py",
+    "data/stored.py",
+    "data/workers.py",
 )
 """Files and folders of this package whose code can change a result."""
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.config import Model, TrainConfig
+from harness.config import OF_ONE_LOADER, Model, TrainConfig
 from harness.data.catalog import Entry, choose
 from harness.errors import ConfigError
 from harness.experiment import Cell, Experiment, digest, seed_list
@@ -112,10 +112,13 @@ def make_plan(outline: Outline, card: Card, ingredients: Ingredients) -> Plan:
     """Names every cell of the outline.
 
     Raises:
-        ConfigError: a batch holds more rows than there are to train on.
+        ConfigError: a batch holds more rows than there are to train on, images cannot be changed as
+            the settings say, or variants do not share their rows.
     """
     for config in outline.configs.values():
         _check_batch(config, card)
+        _check_images(config, card)
+    _check_rows(outline)
     cells = tuple(
         cell_of(variant, seed, config, ingredients)
         for variant, config in outline.configs.items()
@@ -207,6 +210,27 @@ def _metric(experiment: Experiment, entry: Entry) -> tuple[str, str, float | Non
     main, goal = next(iter(known.items()))
     # a smallest effect is in the units of the metric it was stated for
     return f"{part}/{main}", goal, None
+
+
+def _check_images(config: TrainConfig, card: Card) -> None:
+    """Stops where images cannot be changed as the settings say; loads torch only where they do."""
+    if config.data.flip or config.data.crop or config.data.cutout:
+        from harness.data import augment
+
+        augment.check(config.data, card)
+
+
+def _check_rows(outline: Outline) -> None:
+    baseline = outline.configs[outline.experiment.baseline].flat()
+    for name, config in outline.configs.items():
+        own = config.flat()
+        for key in OF_ONE_LOADER:
+            if own[key] != baseline[key]:
+                raise ConfigError(
+                    f"{outline.experiment.name}: variant '{name}' has another {key}; the cells of "
+                    "an experiment share their rows",
+                    f"set it for all variants: --set {key}={own[key]}",
+                )
 
 
 def _check_batch(config: TrainConfig, card: Card) -> None:

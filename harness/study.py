@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from harness.config import TrainConfig
+from harness.config import OF_ONE_LOADER, TrainConfig
 from harness.errors import ConfigError
 from harness.experiment import digest
 from harness.plan import Plan
@@ -267,8 +267,8 @@ def plan_study(study: Study, plan: Plan, *, own_journal: bool = False) -> StudyP
     that was begun with another definition is refused.
 
     Raises:
-        ConfigError: a setting of the space does not exist, or a bound is not a valid value; or no
-            setting of it changes what is to be kept small.
+        ConfigError: a setting of the space does not exist, a bound is not a valid value, or trials
+            would not share their rows; or no setting of it changes what is to be kept small.
     """
     if study.cost == "parameters" and not SIZES & study.space.keys():
         raise ConfigError(
@@ -276,6 +276,12 @@ def plan_study(study: Study, plan: Plan, *, own_journal: bool = False) -> StudyP
             f"search one of {', '.join(sorted(SIZES))}, for example "
             '"model.hidden": Choice(((32,), (64,)))',
         )
+    for key in study.space:
+        if key in OF_ONE_LOADER:
+            raise ConfigError(
+                f"{key} cannot be searched: the trials of a study share their rows",
+                f"set it for all of them: --set {key}=...",
+            )
     config = plan.outline.configs[study.variant]
     default = {key: config.flat().get(key) for key in study.space}
     for key, dimension in study.space.items():

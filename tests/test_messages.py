@@ -28,6 +28,7 @@ BAD_INPUT: list[tuple[str, int, list[str]]] = [
     ("run ablation-bn --set batch_size=100000", 3, ["more than the 1120 training rows"]),
     ("run ablation-norm --set batch_size=1", 3, ["batch_size 1 cannot be trained with model.norm"]),
     ("run ablation-bn --set loss=mse", 3, ["'mse' does not fit digits", "valid: cross-entropy"]),
+    ("run ablation-bn --set data.crop=8", 3, ["leaves nothing of some images", "valid: 0 to 7"]),
     ("run ablation-bn --precision tf32", 3, ["tf32 is a mode of NVIDIA GPUs"]),
     ("run ablation-bn --precision bf16 --set precision=fp32", 3, ["precision is given twice"]),
     ("run ablation-bn --epochs 2 --set epochs=3", 3, ["epochs is given twice"]),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 
 import pytest
 from command import harness, runs, start, wait_for
@@ -35,6 +37,75 @@ def test_a_run_trains_records_and_then_reuses_everything(project):
     assert "1 more seed recorded earlier belong" in fewer.out
     fresh = harness(project, "run", "ablation-bn", "--seeds", "1", *QUICK, "--fresh")
     assert "0 reused, 2 to train" in fresh.out
+
+
+LOADED = """
+import sys
+from harness.cli import main
+sys.argv = ["harness", "run", "ablation-bn", "--seeds", "1", "--epochs", "2"]
+main()
+print({name for name in ("torch", "matplotlib", "torchvision") if name in sys.modules})
+"""
+
+
+def test_a_run_with_nothing_to_do_loads_no_torch_and_draws_no_report(project):
+    harness(project, "run", "ablation-bn", "--seeds", "1", *QUICK)
+    (report,) = (project.runs_dir / "artifacts").rglob("report.html")
+    drawn = report.stat().st_mtime_ns
+    again = subprocess.run(
+        [sys.executable, "-c", LOADED], cwd=project.root, capture_output=True, text=True
+    )
+    assert "2 cells, 2 reused, nothing to train" in again.stdout, again.stderr
+    assert again.stdout.splitlines()[-1] == "set()"
+    assert report.stat().st_mtime_ns == drawn
+    report.unlink()  # as after a kill in the last second
+    harness(project, "run", "ablation-bn", "--seeds", "1", *QUICK)
+    assert report.exists()
+
+
+def test_the_comparison_asked_for_last_is_the_one_reported(project):
+    harness(project, "run", "ablation-bn", "--seeds", "1", *QUICK)
+    harness(project, "run", "ablation-bn", "--seeds", "1", *QUICK, "--set", "optim.lr=2e-3")
+    report = harness(project, "report", "ablation-bn", "--format", "json", "--output", "-")
+    assert any("optim.lr" in each for each in json.loads(report.out)["deviations"])
+    harness(project, "run", "ablation-bn", "--seeds", "1", *QUICK)
+    report = harness(project, "report", "ablation-bn", "--format", "json", "--output", "-")
+    assert not any("optim.lr" in each for each in json.loads(report.out)["deviations"])
+
+
+def test_variants_may_change_images_each_in_its_own_way(project):
+    (project.root / "experiments" / "ablation_flip.py").write_text(
+        "from harness import Experiment, MLP, TrainConfig, Variant\n"
+        "experiment = Experiment(question='Does mirroring help?', base=TrainConfig(model=MLP()),\n"
+        "    factor='data.flip', baseline='plain', seeds=2,\n"
+        "    variants=(Variant('plain'), Variant('flip', {'data.flip': True})))\n"
+    )
+    harness(project, "run", "ablation-flip", *QUICK)
+    harness(project, "run", "ablation-flip", *QUICK, "--fresh", "--stack", "looped")
+    found = [
+        {(c.variant, c.seed): c.metrics["train/loss"] for c in data.cells}
+        for data in recorded(project, "ablation-flip")
+    ]
+    for losses in found:
+        # mirrored digits are harder; had all cells shared their images, both would be alike
+        assert all(losses["flip", seed] > 1.02 * losses["plain", seed] for seed in (0, 1))
+
+
+def recorded(project, experiment):
+    store = open_store(project)
+    return [store.read_comparison(info.run_id) for info in store.comparisons(experiment)]
+
+
+def test_variants_that_would_not_share_their_rows_are_refused(project):
+    (project.root / "experiments" / "rows.py").write_text(
+        "from harness import Experiment, TrainConfig, Variant\n"
+        "experiment = Experiment(question='More rows?', base=TrainConfig(),\n"
+        "    factor='data.validation', baseline='few', seeds=2,\n"
+        "    variants=(Variant('few'), Variant('more', {'data.validation': 0.1})))\n"
+    )
+    done = harness(project, "run", "rows", *QUICK, expect=3)
+    assert "variant 'more' has another data.validation" in done.err
+    assert runs(project, "rows") == {}
 
 
 def test_what_is_recorded_of_a_cell(project):

@@ -6,33 +6,42 @@ read files where they are used), so worker processes start from any start method
 * `ParquetMapDataset`: row i at any time. The encoded split is in memory, once per process.
 * `ParquetStreamDataset`: row groups in a random order through a shuffle window. Each consumer
   (worker, rank) takes every n-th batch, so no row is lost or repeated, and the batches are the same
-  however many consumers share them. Memory: the window's encoded rows that are this consumer's, and
-  one row group. The price: every consumer reads every file, and decodes only its share.
+  however many consumers share them. The next window is read while this one is in use, and without
+  worker processes batches are decoded ahead on all cores. Memory is bounded: `MEMORY_BYTES` of
+  encoded rows for all workers together, and a few batches. A split that fits is read once and kept;
+  of a larger one, what a window has beyond that lies in a file. The price: every consumer reads
+  every file, and decodes only its share.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from itertools import repeat
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
-from harness.data import decode, parquet, shards, splits
-from harness.data.columns import blobs, floats, take, values
+from harness.data import ahead, decode, parquet, shards, splits
 from harness.data.decode import Batch
 from harness.data.parquet import Card
 from harness.data.shards import RowGroup, Split
+from harness.data.stored import Window
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PARTS: tuple[splits.Part, ...] = ("train", "validation", "test")
 MAX_STACK = 1024
-Row: TypeAlias = tuple[int, Any, Any]
-"""Row number in the split, stored input (PNG bytes or float64 features), stored target."""
+MEMORY_BYTES = 256 * 2**20
+WINDOWS_AT_ONCE = 3
+"""One that is read, one in use, and what batches under way still need of the one before."""
+BATCHES_AHEAD = 2
+FEWEST_ROWS = 16
+"""A thread is not given less to decode: handing it over would cost more than it gains."""
 
 
 class ParquetMapDataset(Dataset[Batch]):
@@ -91,19 +100,46 @@ class ParquetMapDataset(Dataset[Batch]):
         return parts
 
 
+class _Piece(NamedTuple):
+    """Consecutive rows of a batch: where they are stored, and where their inputs go."""
+
+    window: Window
+    places: NDArray[np.int64]
+    out: Tensor
+    batch: Batch
+
+
 class ParquetStreamDataset(IterableDataset[Batch]):
-    """Whole batches of one epoch, as `plan` last said; `shard` is (index, count) of this rank."""
+    """Whole batches of one epoch, as `plan` last said; `shard` is (index, count) of this rank.
+
+    `threads` decode ahead of the consumer (0: none; never in a worker process); with `pinned` into
+    memory that a GPU can copy from without waiting.
+    """
 
     def __init__(
-        self, card: Card, validation: float, shuffle_rows: int, shard: tuple[int, int] = (0, 1)
+        self,
+        card: Card,
+        validation: float,
+        shuffle_rows: int,
+        shard: tuple[int, int] = (0, 1),
+        threads: int = 0,
+        pinned: bool = False,
     ) -> None:
         self.card = card
         self.validation = validation
         self.shuffle_rows = shuffle_rows
         self.shard = shard
+        self.threads = threads
+        self.pinned = pinned
+        self._kept: dict[Split, Window] = {}
+        self._free = MEMORY_BYTES
         # shared memory: workers outlive an epoch and read here what the next one is
         self._plan = torch.zeros(4 + MAX_STACK, dtype=torch.int64)
         self._plan.share_memory_()  # type: ignore[no-untyped-call]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # a worker reads the files itself: the rows would otherwise go through a pipe
+        return {**self.__dict__, "_kept": {}, "_free": MEMORY_BYTES}
 
     def plan(
         self, part: splits.Part, seeds: Sequence[int], epoch: int, batch_size: int, shuffled: bool
@@ -125,23 +161,49 @@ class ParquetStreamDataset(IterableDataset[Batch]):
         Raises:
             DataError: a file is damaged, or a row cannot be decoded.
         """
-        which, epoch, batch_size, count, *seeds = self._plan.tolist()
+        which, epoch, batch_size, count, *listed = self._plan.tolist()
         part, shuffled = PARTS[which // 2], bool(which % 2)
-        seeds = seeds[:count]
-        streams = [self._one_seed(part, seed, epoch, batch_size, shuffled) for seed in seeds]
-        for batches in zip(*streams):
-            if len(batches) == 1:
-                yield batches[0]
-            else:
-                yield torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches])
-
-    def _one_seed(
-        self, part: splits.Part, seed: int, epoch: int, batch_size: int, shuffled: bool
-    ) -> Iterator[Batch]:
-        card = self.card
         split: Split = "test" if part == "test" else "train"
-        groups = parquet.row_groups(card, split)
-        sizes = card.row_groups[split]
+        groups = [] if split in self._kept else parquet.row_groups(self.card, split)
+        window = self._whole(split, groups)
+        budget = self._free // _consumers() // (WINDOWS_AT_ONCE * count)
+        with ExitStack() as open_streams:
+            streams = []
+            for seed in listed[:count]:
+                visits = self._visits(part, seed, epoch, batch_size, shuffled)
+                if window is not None:
+                    streams.append(_cut(zip(repeat(window), visits), batch_size))
+                    continue
+                read = ahead.ahead(_read(self.card, split, groups, visits, budget))
+                streams.append(_cut(open_streams.enter_context(closing(read)), batch_size))
+            batches = (self._pieces(drawn) for drawn in zip(*streams))
+            if not self.threads or get_worker_info() is not None:
+                for pieces in batches:
+                    for piece in pieces:
+                        _decoded(piece)
+                    yield pieces[0].batch
+                return
+            done = ahead.mapped(_decoded, batches, self.threads, BATCHES_AHEAD)
+            for results in open_streams.enter_context(closing(done)):
+                yield results[0]
+
+    def _whole(self, split: Split, groups: Sequence[RowGroup]) -> Window | None:
+        """All rows of a split, where there is room to keep them from epoch to epoch."""
+        size = sum(group.stored_bytes for group in groups) * _consumers()
+        if split not in self._kept and size <= self._free:
+            everything = torch.arange(self.card.rows[split])
+            self._kept[split] = Window(
+                self.card, split, groups, everything, self._free // _consumers()
+            )
+            self._free -= size
+        return self._kept.get(split)
+
+    def _visits(
+        self, part: splits.Part, seed: int, epoch: int, batch_size: int, shuffled: bool
+    ) -> Iterator[Tensor]:
+        """This consumer's rows in the order in which it takes them, window by window."""
+        card = self.card
+        sizes = card.row_groups["test" if part == "test" else "train"]
         if part == "test":
             rows = torch.arange(card.rows["test"])
         else:
@@ -153,17 +215,11 @@ class ParquetStreamDataset(IterableDataset[Batch]):
             total -= total % batch_size
         else:
             windows = splits.by_group(rows, sizes)
-        held: list[Row] = []
         start = 0
         for window in windows:
             window = window[: max(total - start, 0)]
-            mine = self._mine(torch.arange(start, start + len(window)) // batch_size)
+            yield window[self._mine(torch.arange(start, start + len(window)) // batch_size)]
             start += len(window)
-            held += _fetch(card, split, groups, window[mine])
-            # a batch may go on in the next window; what is whole leaves now
-            while len(held) >= batch_size or (held and start == total):
-                yield _assemble(card, groups, held[:batch_size])
-                del held[:batch_size]
 
     def _mine(self, batches: Tensor) -> Tensor:
         index, count = self.shard
@@ -171,43 +227,62 @@ class ParquetStreamDataset(IterableDataset[Batch]):
         number, workers = (0, 1) if worker is None else (worker.id, worker.num_workers)
         return (batches % count == index) & (batches // count % workers == number)
 
-
-def _fetch(card: Card, split: Split, groups: Sequence[RowGroup], rows: Tensor) -> list[Row]:
-    """`rows` as they are stored, in the order of `rows`; each row group is read once."""
-    wanted, order = rows.sort()
-    found: list[Row] = []
-    for group, ours in zip(groups, splits.by_group(wanted, card.row_groups[split])):
-        if not len(ours):
-            continue
-        local = (ours - group.first).numpy()
-        with shards.open_file(group.path) as file:
-            columns = [*card.input_columns, card.target_column]
-            for position, batch in shards.slices(file, group, columns):
-                low, high = np.searchsorted(local, [position, position + batch.num_rows])
-                if high > low:
-                    picked = take(batch, local[low:high] - position)
-                    found += zip((local[low:high] + group.first).tolist(), *_stored(card, picked))
-    ranks = torch.empty_like(order)
-    ranks[order] = torch.arange(len(order))
-    return [found[rank] for rank in ranks.tolist()]
+    def _pieces(self, drawn: Sequence[list[tuple[Window, NDArray[np.int64]]]]) -> list[_Piece]:
+        """A batch to be filled, in pieces that can be decoded side by side."""
+        chosen = [each for one in drawn for each in one]
+        size = sum(len(places) for _, places in chosen)
+        kind = torch.uint8 if self.card.kind == "image" else torch.float32
+        raw = torch.empty((size, *self.card.input_shape), dtype=kind, pin_memory=self.pinned)
+        stored = np.concatenate([window.targets[places] for window, places in chosen])
+        batch = raw, decode.encode_targets(stored, self.card)
+        most = max(FEWEST_ROWS, -(-size // max(self.threads, 1)))
+        pieces, start = [], 0
+        for window, places in chosen:
+            for low in range(0, len(places), most):
+                some = places[low : low + most]
+                pieces.append(_Piece(window, some, raw[start : start + len(some)], batch))
+                start += len(some)
+        return pieces
 
 
-def _stored(card: Card, batch: Any) -> tuple[Any, Any]:
-    kind = np.float64 if card.task == "regression" else np.int64
-    targets = values(batch.column(batch.num_columns - 1), kind)
-    if card.kind == "image":
-        return blobs(batch.column(0)).to_pylist(), targets
-    return floats(batch.select(list(card.input_columns))), targets
+def _read(
+    card: Card, split: Split, groups: Sequence[RowGroup], visits: Iterable[Tensor], budget: int
+) -> Iterator[tuple[Window, Tensor]]:
+    """Each window's rows from the files, and the places in it to take them from, in order."""
+    for rows in visits:
+        ascending, order = rows.sort()
+        places = torch.empty_like(order)
+        places[order] = torch.arange(len(order))
+        yield Window(card, split, groups, ascending, budget), places
 
 
-def _assemble(card: Card, groups: Sequence[RowGroup], held: Sequence[Row]) -> Batch:
-    rows, inputs, stored = zip(*held)
-    targets = decode.encode_targets(np.array(stored), card)
-    if card.kind == "table":
-        return decode.standardise(np.stack(inputs), card), targets
-    return decode.decode_images(
-        inputs, card.input_shape, lambda i: _where(groups, rows[i])
-    ), targets
+def _cut(
+    windows: Iterable[tuple[Window, Tensor]], batch_size: int
+) -> Iterator[list[tuple[Window, NDArray[np.int64]]]]:
+    """The rows of all windows in batches; a batch may go on in the next window."""
+    held: list[tuple[Window, NDArray[np.int64]]] = []
+    lacking = batch_size
+    for window, ordered in windows:
+        places = ordered.numpy()
+        while len(places):
+            held.append((window, places[:lacking]))
+            lacking -= len(held[-1][1])
+            places = places[len(held[-1][1]) :]
+            if not lacking:
+                yield held
+                held, lacking = [], batch_size
+    if held:
+        yield held
+
+
+def _decoded(piece: _Piece) -> Batch:
+    piece.window.decoded(piece.places, piece.out)
+    return piece.batch
+
+
+def _consumers() -> int:
+    worker = get_worker_info()
+    return 1 if worker is None else worker.num_workers
 
 
 def _where(groups: Sequence[RowGroup], row: int) -> str:

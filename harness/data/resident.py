@@ -1,37 +1,40 @@
 """The fast path: every row decoded once, kept on disk as an array, held on the training device.
 
 In: a `Card`. Out: batches gathered by `index_select` into buffers that are allocated once per
-epoch. The first process decodes (two threads, torchvision releases the interpreter lock) and writes
-`card.cache_dir`; later ones open the file as a memory map at once, without pyarrow or torchvision.
+epoch. The first process decodes and writes `card.cache_dir` (`cache`); later ones open the file as
+a memory map at once, without pyarrow or torchvision.
 
 The guarantee: the same batches as the other loaders, to the bit. The price: the decoded set must
 fit in the device's memory (on a CPU, in the page cache), and a batch is valid only until the next
 is drawn.
+
+Where the time goes. Pixels: on a CPU a large batch is gathered and converted a block at a time, so
+that each byte of it is written to memory once; on a GPU it is one gather and one conversion. Small
+sets are held as the floats they become, and a batch is one gather. What a step needs beside its
+inputs (which rows, their targets, the views it yields) is laid out once per epoch. Nothing here
+waits for a GPU.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from harness.data import decode, parquet, shards, splits
+from harness.data import decode, shards, splits
+from harness.data.cache import decoded
 from harness.data.decode import Batch
 from harness.data.parquet import Card, Progress
 from harness.data.shards import Split
 from harness.errors import ResourceError
 
-DECODING_THREADS = 2
-QUIET_SECONDS = 1.0
+FLOAT_BYTES = 64 * 2**20
+"""Splits that are not larger as float32 are held so."""
+CACHED_BYTES = 16 * 2**20
+"""A batch up to this size stays in a CPU's caches between being written and being scaled."""
+BLOCK_BYTES = 3 * 2**20
+"""How much of a larger one each thread has at a time."""
 
 
 class ResidentLoader:
@@ -59,7 +62,8 @@ class ResidentLoader:
         for split in shards.SPLITS:
             inputs, targets = decoded(card, split, progress)
             try:
-                self._inputs[split] = inputs.flatten(1).to(self.device)
+                held = inputs.flatten(1).to(self.device)
+                self._inputs[split] = decode.to_inputs(held) if _is_small(held) else held
                 self._targets[split] = targets.to(self.device)
             except torch.OutOfMemoryError:
                 raise ResourceError(
@@ -96,17 +100,13 @@ class ResidentLoader:
             ConfigError: a batch is larger than the training set.
         """
         steps = splits.whole_batches(self.rows("train", seeds[0]), batch_size, self.card.name)
+        groups, window = self.card.row_groups["train"], self._shuffle_rows
         orders = [
-            splits.epoch_order(
-                self._rows("train", seed),
-                self.card.row_groups["train"],
-                self._shuffle_rows,
-                seed,
-                epoch,
-            )[: steps * batch_size]
+            splits.epoch_order(self._rows("train", seed), groups, window, seed, epoch)
             for seed in seeds
         ]
-        yield from self._gather("train", torch.stack(orders), batch_size)
+        together = torch.stack(orders)[:, : steps * batch_size]
+        yield from self._gather("train", together, batch_size)
 
     def eval_stacked(self, seeds: Sequence[int], batch_size: int) -> Iterator[Batch]:
         """The validation rows of several seeds: inputs (S, b, *shape), targets (S, b[, 1])."""
@@ -127,118 +127,43 @@ class ResidentLoader:
 
     def _gather(self, split: Split, rows: Tensor, batch_size: int) -> Iterator[Batch]:
         """Batches of `rows` (S, n), in buffers that the next batch overwrites."""
-        inputs, targets = self._inputs[split], self._targets[split]
         seeds, total = rows.shape
-        rows = rows.to(self.device)
-        most = seeds * min(batch_size, total)
+        whole = total - total % batch_size
+        if self.device.type == "cuda":
+            # pinned and not waited for: the device may still be at work on the last epoch
+            rows = rows.pin_memory().to(self.device, non_blocking=True)
+        if whole:
+            steps = rows[:, :whole].view(seeds, -1, batch_size).transpose(0, 1)
+            yield from self._fill(split, steps.reshape(-1, seeds * batch_size), seeds)
+        if whole < total:
+            yield from self._fill(split, rows[:, whole:].reshape(1, -1), seeds)
+
+    def _fill(self, split: Split, steps: Tensor, seeds: int) -> Iterator[Batch]:
+        """A batch for each line of `steps` (n, S * B): the rows it is made of."""
+        inputs, size = self._inputs[split], steps.shape[1]
         # fresh memory for each batch costs more than the gather itself (page faults)
-        raw = torch.empty((most, inputs.shape[1]), dtype=inputs.dtype, device=self.device)
-        final = torch.empty(raw.shape, dtype=torch.float32, device=self.device)
-        goals = torch.empty((most, *targets.shape[1:]), dtype=targets.dtype, device=self.device)
-        for start in range(0, total, batch_size):
-            picked = rows[:, start : start + batch_size].reshape(-1)
-            count = len(picked)
-            torch.index_select(inputs, 0, picked, out=raw[:count])
-            torch.index_select(targets, 0, picked, out=goals[:count])
-            batch = decode.to_inputs(raw[:count], out=final[:count])
-            yield (
-                batch.view(seeds, -1, *self.card.input_shape),
-                goals[:count].view(seeds, -1, *targets.shape[1:]),
-            )
+        final = torch.empty((size, inputs.shape[1]), dtype=torch.float32, device=self.device)
+        batch = final.view(seeds, -1, *self.card.input_shape)
+        goals = self._targets[split][steps]
+        goals = goals.view(len(steps), seeds, -1, *goals.shape[2:])
+        if inputs.dtype == torch.float32:
+            for picked, targets in zip(steps.unbind(), goals.unbind()):
+                torch.index_select(inputs, 0, picked, out=final)
+                yield batch, targets
+            return
+        block = size
+        if self.device.type == "cpu" and final.nbytes > CACHED_BYTES:
+            per_thread = max(1, BLOCK_BYTES // (4 * inputs.shape[1]))
+            block = min(size, per_thread * torch.get_num_threads())
+        outputs = torch.split(final, block)
+        raw = torch.empty((block, inputs.shape[1]), dtype=torch.uint8, device=self.device)
+        raws = [raw[: len(out)] for out in outputs]
+        for picked, targets in zip(steps.unbind(), goals.unbind()):
+            for rows, pixels, out in zip(torch.split(picked, block), raws, outputs):
+                torch.index_select(inputs, 0, rows, out=pixels)
+                decode.to_inputs(pixels, out=out)
+            yield batch, targets
 
 
-def decoded(card: Card, split: Split, progress: Progress = None) -> tuple[Tensor, Tensor]:
-    """Raw inputs and encoded targets of a whole split, on the CPU, inputs as a memory map.
-
-    Inputs are uint8 (N, C, H, W) or float32 (N, F), decoded now unless `card.cache_dir` has them.
-
-    Raises:
-        DataError: a row cannot be decoded.
-        ResourceError: the cache cannot be written.
-    """
-    inputs_path = card.cache_dir / f"{split}-inputs.npy"
-    targets_path = card.cache_dir / f"{split}-targets.npy"
-    shape = (card.rows[split], *card.input_shape)
-    inputs = _open(inputs_path, shape)
-    targets = _open(targets_path, shape[:1])
-    if inputs is None or targets is None:
-        _decode_to(targets_path, inputs_path, card, split, progress)
-        inputs, targets = _open(inputs_path, shape), _open(targets_path, shape[:1])
-    if inputs is None or targets is None:
-        raise ResourceError(f"{inputs_path} was written but cannot be read back")
-    return torch.from_numpy(inputs), decode.encode_targets(np.array(targets), card)
-
-
-def _open(path: Path, shape: tuple[int, ...]) -> Any:
-    """The array, or None when it is absent, cut short or of another shape."""
-    try:
-        # copy on write: torch wants writable memory, and the file must never change
-        array = np.load(path, mmap_mode="c", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None
-    return array if array.shape == shape else None
-
-
-def _decode_to(
-    targets_path: Path, inputs_path: Path, card: Card, split: Split, progress: Progress
-) -> None:
-    item = np.dtype(np.uint8 if card.kind == "image" else np.float32)
-    shape = (card.rows[split], *card.input_shape)
-    card.cache_dir.mkdir(parents=True, exist_ok=True)
-    needed, free = int(np.prod(shape)) * item.itemsize, shutil.disk_usage(card.cache_dir).free
-    if needed > free:
-        raise ResourceError(
-            f"{card.name} needs {needed / 2**30:.1f} GiB of disk decoded; "
-            f"{free / 2**30:.1f} GiB are free in {card.cache_dir.parent}",
-            "read it undecoded instead: --set data.loader=stream",
-        )
-    with shards.whole_or_nothing(targets_path) as unfinished, unfinished.open("wb") as file:
-        np.save(file, parquet.read_targets(card, split))
-    with shards.whole_or_nothing(inputs_path) as unfinished, unfinished.open("wb") as file:
-        header = {
-            "descr": np.lib.format.dtype_to_descr(item),
-            "fortran_order": False,
-            "shape": shape,
-        }
-        np.lib.format.write_array_header_1_0(file, header)
-        done, started = 0, time.monotonic()
-        # written, not memory-mapped: on a full disk a write fails, a mapped page kills the process
-        for rows in _decoded_slices(card, split):
-            file.write(rows.numpy().tobytes())
-            done += len(rows)
-            if progress is not None and time.monotonic() - started > QUIET_SECONDS:
-                progress(f"decoding {card.name} {split}", done, shape[0])
-
-
-def _decoded_slices(card: Card, split: Split) -> Iterator[Tensor]:
-    threads = min(DECODING_THREADS, os.cpu_count() or 1)
-    with ThreadPoolExecutor(threads) as pool:
-        for group in parquet.row_groups(card, split):
-            with shards.open_file(group.path) as file:
-                for position, part in parquet.read_inputs(file, group, card):
-                    if card.kind == "table":
-                        yield decode.standardise(part, card)
-                        continue
-                    where = partial(_where, group, position)
-                    yield from _decode_shares(pool, threads, part.to_pylist(), card, where)
-
-
-def _decode_shares(
-    pool: ThreadPoolExecutor,
-    threads: int,
-    images: list[bytes | None],
-    card: Card,
-    where: Callable[[int], str],
-) -> Iterator[Tensor]:
-    share = -(-len(images) // threads)
-
-    def decode_share(start: int) -> Tensor:
-        mine = images[start : start + share]
-        return decode.decode_images(mine, card.input_shape, lambda i: where(start + i))
-
-    # results are taken in order, so the first bad row is the one that is named
-    return pool.map(decode_share, range(0, len(images), share))
-
-
-def _where(group: shards.RowGroup, position: int, row: int) -> str:
-    return group.where(position + row)
+def _is_small(raw: Tensor) -> bool:
+    return raw.numel() * 4 <= FLOAT_BYTES

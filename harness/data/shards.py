@@ -22,17 +22,23 @@ Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
 MAX_ROWS = 20_000_000
 SLICE_ROWS = 2048
+SLICE_BYTES = 32 * 2**20
+READ_BYTES = 2**20
 
 
 @dataclass(frozen=True)
 class RowGroup:
-    """One row group: `rows` rows from row `first` of the split, `first_in_file` of its file."""
+    """One row group: `rows` rows from row `first` of the split, `first_in_file` of its file.
+
+    `stored_bytes` is what its pages hold once unpacked, about the size of its rows in memory.
+    """
 
     path: Path
     index: int
     first: int
     first_in_file: int
     rows: int
+    stored_bytes: int
 
     def where(self, row_in_group: int) -> str:
         """How a message names a row, counted from 0 in its file."""
@@ -76,9 +82,10 @@ def read_footers(files: Sequence[Path], split: Split) -> list[RowGroup]:
                 )
             in_file = 0
             for index in range(metadata.num_row_groups):
-                rows = metadata.row_group(index).num_rows
+                found = metadata.row_group(index)
+                rows, held = found.num_rows, found.total_byte_size
                 if rows:
-                    groups.append(RowGroup(path, index, first, in_file, rows))
+                    groups.append(RowGroup(path, index, first, in_file, rows, held))
                 first, in_file = first + rows, in_file + rows
     if not groups:
         raise DataError(f"the {split} split in {files[0].parent} has no rows")
@@ -98,7 +105,10 @@ def open_file(path: Path) -> Iterator[Any]:
 
     check_looks_like_parquet(path)
     with _told(path):
-        file = pq.ParquetFile(path, page_checksum_verification=True)
+        # otherwise a whole row group is in memory at once, however large it is
+        file = pq.ParquetFile(
+            path, page_checksum_verification=True, buffer_size=READ_BYTES, pre_buffer=False
+        )
     with file:
         yield file
 
@@ -154,9 +164,10 @@ def slices(file: Any, group: RowGroup, columns: Sequence[str]) -> Iterator[tuple
     Raises:
         DataError: a page is damaged, or rows are missing.
     """
+    per_row = max(group.stored_bytes // group.rows, 1)
     with _told(group.path):
         batches = file.iter_batches(
-            batch_size=SLICE_ROWS,
+            batch_size=max(min(SLICE_ROWS, SLICE_BYTES // per_row), 1),
             row_groups=[group.index],
             columns=list(columns),
             use_threads=False,
@@ -214,18 +225,35 @@ def whole_or_nothing(path: Path) -> Iterator[Path]:
     # unique: two processes may prepare the same file, and a shared name would mix their bytes
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield partial
+            complete(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def complete(partial: Path, path: Path) -> None:
+    """Gives a finished file its name, once its bytes are on the disk."""
+    with partial.open("rb+") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Errors of the disk as one sentence.
+
+    Raises:
+        ResourceError: the folder cannot be written, or the disk is full.
+    """
+    try:
+        yield
     except OSError as error:
         raise ResourceError(
             f"{path} cannot be written ({error.strerror or error})",
             "free some space or check who may write there",
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _check_series(found: Sequence[Path], split: Split) -> None:

@@ -47,6 +47,9 @@ def epoch_windows(
 
     `train_rows` is sorted; `row_groups` are the rows of each row group in file order.
     """
+    if len(train_rows) < shuffle_rows:  # one window, and what is in it does not depend on visits
+        draw = streams.generator(seed, "order", epoch, 0)
+        return [train_rows[torch.randperm(len(train_rows), generator=draw)]]
     pieces = by_group(train_rows, row_groups)
     visits = torch.randperm(
         len(pieces), generator=streams.generator(seed, "order", epoch, "row groups")

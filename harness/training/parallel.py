@@ -26,6 +26,7 @@ from typing import Any, TypeAlias
 import torch
 
 from harness import models
+from harness.data.augment import augmenting
 from harness.data.loaders import Loader
 from harness.errors import ResourceError
 from harness.experiment import Cell
@@ -167,6 +168,7 @@ def _stack_events(job: Job, loader: Loader) -> Iterator[Event]:
     stack = Stack(job.cells, card.input_shape, card.outputs, steps, job.device)
     executor = choose_executor(stack, job.asked)
     yield Started(executor, stack.epochs)
+    loader = augmenting(loader, config.data)
     yield from train(stack, loader, executor, job.test, job.stop)
 
 

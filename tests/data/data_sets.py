@@ -13,8 +13,8 @@ import pyarrow as pa
 import pytest
 
 from harness.data.catalog import CATALOG
-from harness.data.loaders import _context
 from harness.data.prepare import encode_png, image_table, number_table
+from harness.data.workers import _context
 
 PICTURES = replace(CATALOG["digits"], name="pictures", outputs=3)
 NUMBERS = replace(CATALOG["outliers"], name="numbers", target="y")

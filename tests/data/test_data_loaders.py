@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import signal
+import tempfile
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,12 +20,13 @@ from data_sets import PICTURES, Write, picture, pictures, real_data
 from torch.utils.data import DataLoader
 
 from harness import config
-from harness.data import datasets, decode, loaders, resident
+from harness.data import datasets, decode, workers
 from harness.data.catalog import CATALOG, find
 from harness.data.datasets import ParquetMapDataset, ParquetStreamDataset
 from harness.data.decode import Batch
 from harness.data.loaders import Loader, open_loader, stacked_batches, stacked_eval
 from harness.data.parquet import Card, open_card
+from harness.data.stored import Window
 from harness.errors import ConfigError, DataError, ResourceError
 from harness.project import Project
 
@@ -142,19 +145,76 @@ def test_a_stream_holds_a_window_and_not_the_set(
     number_card: Card, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = []
-    fetch = datasets._fetch
 
-    def counted(*args: Any) -> Any:
-        rows = fetch(*args)
-        held.append(len(rows))
-        return rows
+    class Counted(Window):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            held.append(len(self.rows))
 
-    monkeypatch.setattr(datasets, "_fetch", counted)
+    monkeypatch.setattr(datasets, "Window", Counted)
+    monkeypatch.setattr(datasets, "MEMORY_BYTES", 0)
     stream = ParquetStreamDataset(number_card, 0.2, 10)
     stream.plan("train", [0], 0, 4, shuffled=True)
     assert sum(len(targets) for _, targets in stream) == 80
     assert max(held) < 10 + 8
     assert sum(held) == 80
+
+
+@pytest.mark.parametrize(
+    ("card", "memory"), [(name, size) for name in SETS for size in (0, 3000)], indirect=["card"]
+)
+def test_a_stream_of_more_than_fits_gives_the_same_bits(
+    card: Card, memory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets, "MEMORY_BYTES", memory)
+    stream, expected = opened(card, "stream"), opened(card)
+    for _ in range(2):
+        assert same(
+            kept(stacked_batches(stream, [5, 0], 1, 16)),
+            kept(stacked_batches(expected, [5, 0], 1, 16)),
+        )
+    assert same(
+        kept(stream.eval_batches("test", 0, 16)), kept(expected.eval_batches("test", 0, 16))
+    )
+    assert threads() == set()
+
+
+def test_a_split_that_fits_is_read_once(
+    picture_card: Card, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader, expected = opened(picture_card, "stream"), opened(picture_card)
+    kept(loader.train_batches(0, 0, 16))
+    monkeypatch.setattr(datasets, "Window", None)
+    assert same(kept(loader.train_batches(3, 1, 16)), kept(expected.train_batches(3, 1, 16)))
+    assert same(
+        kept(loader.eval_batches("validation", 3, 16)),
+        kept(expected.eval_batches("validation", 3, 16)),
+    )
+
+
+@pytest.mark.parametrize("memory", [0, 10**9])
+def test_a_stream_given_up_leaves_no_threads(
+    picture_card: Card, memory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets, "MEMORY_BYTES", memory)
+    loader = opened(picture_card, "stream")
+    for seeds in ([0], [0, 1, 2]):
+        batches = loader.train_stacked(seeds, 0, 4)
+        next(batches)
+        assert threads()
+        del batches
+        assert threads() == set()
+
+
+def test_a_full_disk_is_told_as_such(picture_card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(**_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(datasets, "MEMORY_BYTES", 0)
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    with pytest.raises(ResourceError, match="No space left on device"):
+        kept(opened(picture_card, "stream").train_batches(0, 0, 16))
+    assert threads() == set()
 
 
 def test_images_are_floats_from_zero_to_one(project: Project) -> None:
@@ -258,13 +318,13 @@ def test_a_damaged_image_is_named_by_file_and_row(
         read_all()
     assert "train-00001-of-00003.parquet row 20 is cut short" in str(caught.value)
     assert "Traceback" not in str(caught.value)
-    assert not list(card.cache_dir.glob(".*"))
+    assert not list(card.cache_dir.glob(".*.part"))
 
 
 def test_a_killed_worker_is_told_as_such(
     picture_card: Card, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loaders, "WORKER_POLL_SECONDS", 1)
+    monkeypatch.setattr(workers, "WORKER_POLL_SECONDS", 1)
     loader = opened(picture_card, "map", workers=2)
     kept(loader.train_batches(0, 0, 16))
     for pid in worker_pids(loader):
@@ -281,51 +341,9 @@ def test_a_batch_larger_than_the_set_is_refused(
         next(iter(opened(number_card, way).train_batches(0, 0, 81)))
 
 
-def test_decoding_happens_once(picture_card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = kept(opened(picture_card).train_batches(0, 0, 16))
-    monkeypatch.setattr(resident, "_decoded_slices", None)
-    assert same(kept(opened(picture_card).train_batches(0, 0, 16)), before)
-
-
-@pytest.mark.parametrize("size", [0, 50, -1])
-def test_a_cache_that_is_cut_short_is_made_again(picture_card: Card, size: int) -> None:
-    before = kept(opened(picture_card).train_batches(0, 0, 16))
-    for path in picture_card.cache_dir.glob("*.npy"):
-        path.write_bytes(path.read_bytes()[:size])
-    assert same(kept(opened(picture_card).train_batches(0, 0, 16)), before)
-
-
-def test_nothing_is_left_of_a_decoding_that_failed(
-    picture_card: Card, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object) -> Iterator[torch.Tensor]:
-        yield torch.zeros(1)
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(resident, "_decoded_slices", full)
-    with pytest.raises(ResourceError, match="No space left on device"):
-        opened(picture_card)
-    assert not list(picture_card.cache_dir.glob("*inputs*"))
-
-
 def test_an_unset_validation_share_is_refused(picture_card: Card) -> None:
     with pytest.raises(ConfigError, match="validation"):
         open_loader(picture_card, config.Data())
-
-
-@pytest.mark.slow
-def test_a_resident_epoch_of_cifar100_takes_a_fraction_of_a_second(bare: Project) -> None:
-    from time import perf_counter
-
-    card = open_card(CATALOG["cifar100"], real_data("cifar100"), bare)
-    loader = open_loader(card, config.Data(validation=0.1))
-    times = []
-    for epoch in range(4):
-        started = perf_counter()
-        rows = sum(len(targets) for _, targets in loader.train_batches(0, epoch, 1024))
-        times.append(perf_counter() - started)
-    assert rows == 43 * 1024
-    assert min(times) < 0.3
 
 
 def test_real_california_housing_works_untouched(bare: Project) -> None:
@@ -337,6 +355,10 @@ def test_real_california_housing_works_untouched(bare: Project) -> None:
     assert inputs.shape == (256, 8)
     assert targets.shape == (256, 1)
     assert targets.median().abs() < 0.5
+
+
+def threads() -> set[threading.Thread]:
+    return {one for one in threading.enumerate() if one.name.startswith("harness-ahead")}
 
 
 def worker_pids(loader: Loader) -> set[int]:

@@ -1,0 +1,278 @@
+"""Decoding a split in parts that outlive the process: who decodes what, and what is already there.
+
+In: row groups, and a file that is not finished. Out: its bytes. A part is some rows of one row
+group. Once its bytes are written, a line of the journal beside the file names it and its checksum;
+a part counts as done where the file still holds what the journal says, so neither a killed process
+nor a machine without power leaves half a part that is taken for a whole one.
+
+Parts are decoded by forked processes, because checking an image is Python code, of which a process
+runs one line at a time however many threads it has. Where forking is not safe, threads do it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import warnings
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from harness.data import decode, parquet, shards
+from harness.data.parquet import Card
+from harness.data.shards import RowGroup
+
+PART_ROWS = 2048
+PART_BYTES = 16 * 2**20
+FEWEST_PARTS = 4
+"""With fewer parts to decode, other processes would cost more than they gain."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if sys.platform != "win32" else ()
+PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """An .npy file being made: its name at the end, its name until then, what it will hold."""
+
+    path: Path
+    partial: Path
+    item: str
+    shape: tuple[int, ...]
+
+    @property
+    def journal(self) -> Path:
+        """Names the parts that are done, a line of JSON each."""
+        return self.partial.with_suffix(".journal")
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        return int(np.prod(self.shape[1:], dtype=np.int64)) * np.dtype(self.item).itemsize
+
+    def header(self) -> bytes:
+        """What comes before row 0."""
+        described = {"descr": self.item, "fortran_order": False, "shape": self.shape}
+        header = BytesIO()
+        np.lib.format.write_array_header_1_0(header, described)
+        return header.getvalue()
+
+    def prepare(self) -> None:
+        """Makes the file, or what is there of it, as large as it will be."""
+        header = self.header()
+        with self.partial.open("rb+" if self.partial.exists() else "wb") as file:
+            file.write(header)
+            file.truncate(len(header) + self.shape[0] * self.row_bytes)
+
+    def remove(self) -> None:
+        """Leaves nothing."""
+        self.journal.unlink(missing_ok=True)
+        self.partial.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Noted:
+    """A part that is done: its first row in the split, how many rows, and a CRC-32 of its bytes."""
+
+    first: int
+    rows: int
+    crc32: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """Consecutive parts of one row group, as (start, stop) in it, for one process."""
+
+    card: Card
+    unfinished: Unfinished
+    group: RowGroup
+    parts: tuple[tuple[int, int], ...]
+
+
+def noted(journal: Path) -> Iterator[Noted]:
+    """What the journal says; a line that was cut off or is not ours says nothing."""
+    try:
+        lines = journal.read_bytes().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        with contextlib.suppress(ValueError, TypeError):
+            yield Noted(*map(int, json.loads(line)))
+
+
+def kept(unfinished: Unfinished) -> set[tuple[int, int]]:
+    """(first row, rows) of the parts that an earlier build left whole."""
+    found: set[tuple[int, int]] = set()
+    start, size = len(unfinished.header()), unfinished.row_bytes
+    with contextlib.suppress(OSError), unfinished.partial.open("rb") as file:
+        for part in noted(unfinished.journal):
+            file.seek(start + part.first * size)
+            held = file.read(part.rows * size)
+            if len(held) == part.rows * size and zlib.crc32(held) == part.crc32:
+                found.add((part.first, part.rows))
+    return found
+
+
+def tasks(
+    card: Card,
+    unfinished: Unfinished,
+    groups: Sequence[RowGroup],
+    done: set[tuple[int, int]],
+    processes: int,
+) -> list[Task]:
+    """What is left to decode, in row order, in enough pieces for all processes to end together."""
+    most = max(1, min(PART_ROWS, PART_BYTES // unfinished.row_bytes))
+    # each piece reads its row group from the start: cheap beside decoding, but not without end
+    pieces = -(-4 * processes // len(groups)) if processes > 1 else 1
+    found = []
+    for group in groups:
+        bounds = [*range(0, group.rows, most), group.rows]
+        left = [
+            (start, stop)
+            for start, stop in pairwise(bounds)
+            if (group.first + start, stop - start) not in done
+        ]
+        share = max(1, -(-len(left) // pieces))
+        found += [
+            Task(card, unfinished, group, tuple(left[start : start + share]))
+            for start in range(0, len(left), share)
+        ]
+    return found
+
+
+def run(
+    work: Sequence[Task], processes: int, poll_seconds: float, seen: Callable[[], None]
+) -> None:
+    """Decodes all tasks; calls `seen` every now and then.
+
+    Raises:
+        DataError: a row cannot be decoded; the first such row is named.
+        BrokenProcessPool: a process died, as when memory runs out.
+    """
+    count = sum(len(task.parts) for task in work)
+    if processes == 1 or count < FEWEST_PARTS or work[0].card.kind == "table":
+        for task in work:
+            decode_task(task, seen)
+        return
+    others = set(multiprocessing.active_children())
+    with _pool(min(processes, len(work))) as pool:
+        try:
+            with _signals_blocked():
+                waiting = [pool.submit(decode_task, task) for task in work]
+            # in row order, so that the first bad row is the one that is named
+            for future in waiting:
+                while wait([future], timeout=poll_seconds).not_done:
+                    seen()
+                future.result()
+        except BaseException:
+            # what they were at is not in the journal, and waiting for them would take seconds
+            for child in set(multiprocessing.active_children()) - others:
+                child.kill()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def decode_task(task: Task, seen: Callable[[], None] | None = None) -> None:
+    """Decodes a task's parts, writes each to its place and notes it in the journal."""
+    card, group, waiting = task.card, task.group, list(task.parts)
+    held: list[Any] = []
+    with shards.open_file(group.path) as file:
+        for position, stored in parquet.read_inputs(file, group, card):
+            end = position + len(stored)
+            while waiting and waiting[0][0] < end:
+                start, stop = waiting[0]
+                low, high = max(start, position), min(stop, end)
+                held.append(_rows(card, group, low, stored[low - position : high - position]))
+                if high < stop:
+                    break  # the rest of the part is in the next slice
+                with shards.writing(task.unfinished.path):
+                    _write(task, start, np.concatenate(held))
+                held.clear()
+                del waiting[0]
+                if seen is not None:
+                    seen()
+            if not waiting and task.parts[-1][1] < group.rows:
+                return  # at the end of a row group: go on, so that too many rows are noticed
+
+
+def cores() -> int:
+    """How many this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _rows(card: Card, group: RowGroup, start: int, stored: Any) -> Any:
+    if card.kind == "table":
+        return decode.standardise(stored, card).numpy()
+    return decode.decode_images(
+        stored.to_pylist(), card.input_shape, lambda i: group.where(start + i)
+    ).numpy()
+
+
+def _write(task: Task, start: int, rows: Any) -> None:
+    target, first = task.unfinished, task.group.first + start
+    data = rows.astype(np.dtype(target.item), copy=False).tobytes()
+    # written, not memory-mapped: on a full disk a write fails, a mapped page kills the process
+    with target.partial.open("rb+") as file:
+        file.seek(len(target.header()) + first * target.row_bytes)
+        file.write(data)
+    line = json.dumps([first, len(rows), zlib.crc32(data)]) + "\n"
+    with target.journal.open("ab") as journal:
+        journal.write(line.encode())  # one write at the end of the file, whoever else writes
+
+
+def _pool(workers: int) -> Executor:
+    """Forked processes where that is safe: what is imported is there, and starting is quick."""
+    if sys.platform != "linux" or multiprocessing.current_process().daemon:
+        return ThreadPoolExecutor(workers)
+    # imported once, and not by every child for itself
+    import torchvision.io
+
+    assert torchvision.io is not None
+    return ProcessPoolExecutor(
+        workers,
+        mp_context=multiprocessing.get_context("fork"),
+        initializer=_begin,
+        initargs=(os.getpid(),),
+    )
+
+
+def _begin(parent: int) -> None:
+    """The child's first lines: it ends with its parent, and leaves signals to it."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent acts
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    torch.set_num_threads(1)
+
+
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """A signal between a fork and the child's first line would run the parent's handler there."""
+    if not SIGNALS:
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        with warnings.catch_warnings():
+            # Python 3.12 warns of threads at a fork; the child uses none of them
+            warnings.simplefilter("ignore", DeprecationWarning)
+            yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

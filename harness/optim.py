@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -71,7 +72,7 @@ def sgd(
             list(slots["momentum"]) if momentum else [],
             weight_decay=float(hyper["weight_decay"]),
             momentum=float(momentum),
-            lr=float(hyper["lr"]),
+            lr=_rate(hyper),
             dampening=0.0,
             nesterov=nesterov and bool(momentum),
             maximize=False,
@@ -99,7 +100,9 @@ def _adam(
 ) -> None:
     if shared(hyper):
         fused = torch._fused_adamw_ if decoupled else torch._fused_adam_
-        count = torch.full((), float(step), device=params[0].device)
+        device = params[0].device
+        given = step if isinstance(step, Tensor) else torch.full((), step, device=device)
+        count = given.float()
         fused(
             list(params),
             _laid_out_alike(grads),
@@ -107,7 +110,7 @@ def _adam(
             list(slots["exp_avg_sq"]),
             [],
             [count] * len(params),
-            lr=float(hyper["lr"]),
+            lr=_rate(hyper),
             beta1=float(hyper["beta1"]),
             beta2=float(hyper["beta2"]),
             weight_decay=float(hyper["weight_decay"]),
@@ -140,9 +143,15 @@ def _laid_out_alike(grads: Sequence[Tensor]) -> list[Tensor]:
     return [grad.contiguous() for grad in grads]
 
 
+def _rate(hyper: Hyper) -> Any:
+    """The learning rate as a fused kernel takes it: a number, or a tensor that it reads itself."""
+    rate = hyper["lr"]
+    return rate.float() if isinstance(rate, Tensor) else float(rate)
+
+
 def shared(hyper: Hyper) -> bool:
-    """Whether every setting is one number for all cells."""
-    return not any(isinstance(value, Tensor) for value in hyper.values())
+    """Whether every setting is one number for all cells, in a tensor of no dimension or not."""
+    return not any(isinstance(value, Tensor) and value.ndim for value in hyper.values())
 
 
 class _Along:

@@ -32,7 +32,9 @@ class Compute(Protocol):
     def __call__(
         self, stack: Stack, inputs: Tensor, targets: Tensor, rates: Tensor, count: Tensor
     ) -> Computed:
-        """`rates` (K,) float64 and `count` (), the step's number from one, are on the device."""
+        """Rows are by seed; `rates` (K,) float64 and `count` (), the step's number from one, are
+        on the device.
+        """
         ...
 
 

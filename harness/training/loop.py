@@ -172,13 +172,12 @@ def _batched_epoch(stack: Stack, loader: Loader, number: int) -> tuple[Tensor, l
     sums = Sums(loader.card.task, loader.card.target_scale)
     losses = []
     squared = torch.zeros(len(stack.cells))
-    for batch in stacked_batches(loader, stack.seeds, number, stack.batch_size):
-        inputs, targets = map(stack.of_cells, batch)
+    for inputs, targets in stacked_batches(loader, stack.seeds, number, stack.batch_size):
         if stack.device.type == "cuda":
             prepare(stack, inputs, targets, compute_on_device)
         loss, outputs, norms = batched_step(stack, inputs, targets)
         squared = squared if norms is None else norms
-        sums.add(loss, outputs, targets)
+        sums.add(loss, outputs, stack.of_cells(targets))
         losses.append(loss)
     return torch.stack(losses), squared.tolist(), sums
 

@@ -70,7 +70,8 @@ class Stack:
         slots: optimizer state, name -> one (K, ...) tensor per parameter.
         views: each cell as views of these tensors.
         all_leaves, all_slots: the leaves and slots of all views, one cell after another.
-        rates: (steps, K) float64, the learning rate of each cell at each step, on the CPU.
+        rates: (steps, K) float64, the learning rate of each cell at each step, on the CPU;
+            `share_rates` where all cells have the same at every step.
         optim_knobs, loss_knobs: settings, a float where all cells agree, else (K,) float64.
         step: optimizer steps taken.
         step_flops: floating-point operations of one cell's step.
@@ -225,6 +226,7 @@ class Stack:
             name: self._knob("loss", name) for name in LOSS_KNOBS.get(self.loss_kind, ())
         }
         self._one_rate = (self.rates == self.rates[:, :1]).all(dim=1).tolist()
+        self.share_rates = all(self._one_rate)
         self.views = [self._view(k) for k in range(len(self.cells))]
         self.all_leaves = [leaf for cell in self.views for leaf in cell.leaves]
         self.all_slots = {

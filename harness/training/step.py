@@ -54,7 +54,9 @@ def batched_step(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """One step of all cells: losses (K,), outputs (K, B, outputs), squared gradient norms (K,).
 
-    The norms are those of an epoch's last step, which are the ones on record; else None.
+    Rows are by seed: inputs (S, B, ...), targets (S, B) or (S, B, 1), in the order of
+    `stack.seeds`. The norms are those of an epoch's last step, which are the ones on record; else
+    None.
     """
     stack.draw_noise(stack.seeds, stack.step)
     last = (stack.step + 1) % stack.steps_per_epoch == 0
@@ -79,7 +81,8 @@ def compute_on_device(
     """
     losses, outputs, grads = _gradients(stack, inputs, targets)
     with torch.no_grad():
-        hyper = {"lr": rates, **stack.optim_knobs}
+        # a rate that all cells share is one number to the fused kernel, which reads it there
+        hyper = {"lr": rates[0] if stack.share_rates else rates, **stack.optim_knobs}
         stack.optimizer.update(stack.leaves, grads, stack.slots, count, hyper)
         squared = _squared_norms(grads, len(stack.cells))
     return losses.detach(), outputs.detach(), squared
@@ -88,7 +91,7 @@ def compute_on_device(
 def _gradients(
     stack: Stack, inputs: Tensor, targets: Tensor
 ) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
-    losses, outputs = _forward(stack, inputs, targets)
+    losses, outputs = _forward(stack, stack.of_cells(inputs), stack.of_cells(targets))
     return losses, outputs, torch.autograd.grad(losses.sum(), stack.leaves)
 
 

@@ -31,11 +31,11 @@ class Repeated:
         return self.compute(stack, self.inputs, self.targets, self.rates, self.count)
 
 
-def new_stack(loader, optim, device="cpu"):
+def new_stack(loader, optim, device="cpu", alike=False):
     model = MLP(hidden=(32,), norm="batch", dropout=0.2)
     base = TrainConfig(model=model, optim=OPTIMIZERS[optim], epochs=2)
     changes = [{}, {"optim.lr": 3e-3, "model.dropout": 0.4}, {"schedule": Constant(warmup=0.3)}]
-    cells = make_cells(base, changes)
+    cells = make_cells(base, [{}, {"model.dropout": 0.4}, {}, {}] if alike else changes)
     steps = loader.rows("train", 0) // cells[0].config.batch_size
     return Stack(cells, loader.card.input_shape, 10, steps, device, torch.float64)
 
@@ -49,20 +49,23 @@ def batches(loader, stack, count):
     raise AssertionError("too few batches")
 
 
+@pytest.mark.parametrize("alike", [True, False])
 @pytest.mark.parametrize("optim", OPTIMIZERS)
-def test_a_step_with_all_numbers_in_tensors_is_the_step(loader_for, optim):
+def test_a_step_with_all_numbers_in_tensors_is_the_step(loader_for, optim, alike):
     loader = loader_for("digits")
-    eager, other = new_stack(loader, optim), new_stack(loader, optim)
+    eager, other = (new_stack(loader, optim, alike=alike) for _ in range(2))
+    assert eager.share_rates == alike
+    tolerance = 1e-5 if alike else 1e-9  # a GPU's fused kernel reads the rate as a float32
     other.graph = Repeated(other, *batches(loader, other, 1)[0], compute_on_device)
     for inputs, targets in batches(loader, eager, 12):
         one, two = batched_step(eager, inputs, targets), batched_step(other, inputs, targets)
-        assert torch.allclose(one[0], two[0], rtol=1e-10)
-        assert torch.allclose(one[1], two[1], rtol=1e-9)
+        assert torch.allclose(one[0], two[0], rtol=tolerance)
+        assert torch.allclose(one[1], two[1], rtol=tolerance, atol=tolerance)
     assert eager.step == other.step == 12
     if optim == "sgd":  # without momentum the slot is written by one way only, and read by none
         eager.slots = other.slots = {}
     for mine, theirs in zip(graph.state_of(eager), graph.state_of(other), strict=True):
-        assert torch.allclose(mine.double(), theirs.double(), rtol=1e-9, atol=1e-12)
+        assert torch.allclose(mine.double(), theirs.double(), rtol=tolerance, atol=tolerance)
 
 
 def test_a_stack_trains_with_a_graph_as_without(loader_for, monkeypatch):

@@ -24,14 +24,10 @@ from lightning.pytorch.loggers import MLFlowLogger
 from optuna.storages.journal import JournalFileBackend
 from optuna_integration import PyTorchLightningPruningCallback
 from torch import Tensor, nn
-from torch.utils.data import (
-    BatchSampler,
-    DataLoader,
-    RandomSampler,
-    SequentialSampler,
-    TensorDataset,
-)
+from torch.utils.data import TensorDataset
 
+from benchmarks.ablation import plain
+from benchmarks.ablation.classifier import METRIC, Classifier, batches_of
 from benchmarks.interleave import Run, Timed, Work
 from benchmarks.tuning import subject
 from benchmarks.tuning.harness_arm import WARM_UP
@@ -41,78 +37,6 @@ from harness.data.loaders import Loader, open_loader
 from harness.space import Float
 from harness.study import StudyPlan
 from harness.tracking.connect import quiet
-
-METRIC = "val/accuracy"
-
-
-class Classifier(pl.LightningModule):
-    """The study's model, optimizer and schedule."""
-
-    def __init__(self, config: TrainConfig, features: int, outputs: int, steps: int) -> None:
-        super().__init__()
-        self.config, self.total_steps = config, steps
-        self.net = network(config, features, outputs)
-        self.loss = nn.CrossEntropyLoss()
-        self.epoch_loss = torch.zeros(())
-        self.batches = 0
-
-    def on_train_epoch_start(self) -> None:
-        """A sum of its own: logging in every step is slower."""
-        self.epoch_loss, self.batches = torch.zeros(()), 0
-
-    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
-        """The loss of a batch."""
-        inputs, targets = batch
-        loss: Tensor = self.loss(self.net(inputs), targets)
-        self.epoch_loss += loss.detach()
-        self.batches += 1
-        return loss
-
-    def on_train_epoch_end(self) -> None:
-        """One point of the training curve."""
-        self.log("train/loss", self.epoch_loss / self.batches)
-
-    def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
-        """One point of the validation curves: all rows are one batch."""
-        inputs, targets = batch
-        outputs = self.net(inputs)
-        accuracy = (outputs.argmax(1) == targets).float().mean()
-        scores = {"val/loss": self.loss(outputs, targets), METRIC: accuracy}
-        self.log_dict(scores, batch_size=len(targets))
-
-    def configure_optimizers(self) -> Any:
-        """Adam with torch's fused kernel; the schedule is looked up."""
-        optim = self.config.optim
-        assert isinstance(optim, Adam)
-        optimizer = torch.optim.Adam(
-            self.parameters(),
-            lr=optim.lr,
-            betas=(optim.beta1, optim.beta2),
-            eps=optim.eps,
-            weight_decay=optim.weight_decay,
-            fused=True,
-        )
-        rates = factors(self.config.schedule, self.total_steps)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rates[step])
-        return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
-
-
-def network(config: TrainConfig, features: int, outputs: int) -> nn.Sequential:
-    """Linear -> BatchNorm -> ReLU -> dropout for each hidden layer, then a Linear head."""
-    model = config.model
-    assert (model.norm, model.activation, model.init) == ("batch", "relu", "torch")
-    layers: list[nn.Module] = []
-    for width in model.hidden or ():
-        layers += [nn.Linear(features, width, bias=False), nn.BatchNorm1d(width), nn.ReLU()]
-        layers.append(nn.Dropout(model.dropout))
-        features = width
-    return nn.Sequential(*layers, nn.Linear(features, outputs))
-
-
-def factors(schedule: Schedule, steps: int) -> list[float]:
-    """The factor on the learning rate at each step, and one more: the scheduler looks ahead."""
-    rates: list[float] = schedules.factors(schedule, steps).tolist()
-    return [*rates, rates[-1]]
 
 
 def prepare(folder: Path) -> Run:
@@ -150,11 +74,29 @@ def rows(loader: Loader, part: str, plan: StudyPlan) -> TensorDataset:
     return TensorDataset(*(torch.cat(column) for column in zip(*kept, strict=True)))
 
 
-def batches_of(data: TensorDataset, size: int, shuffle: bool) -> DataLoader[Any]:
-    """Batches indexed whole, not row by row and collated: torch's way for data in memory."""
-    order = RandomSampler(data) if shuffle else SequentialSampler(data)
-    sampler = BatchSampler(order, size, drop_last=shuffle)
-    return DataLoader(data, sampler=sampler, batch_size=None, num_workers=0)
+def adam(config: TrainConfig) -> dict[str, Any]:
+    """Keywords of `torch.optim.Adam`."""
+    optim = config.optim
+    assert isinstance(optim, Adam)
+    return {
+        "lr": optim.lr,
+        "betas": (optim.beta1, optim.beta2),
+        "eps": optim.eps,
+        "weight_decay": optim.weight_decay,
+    }
+
+
+def network(config: TrainConfig, features: int, outputs: int) -> nn.Module:
+    """The study's model."""
+    model = config.model
+    assert (model.activation, model.init) == ("relu", "torch")
+    return plain.network(features, model.hidden or (), outputs, model.norm, model.dropout)
+
+
+def factors(schedule: Schedule, steps: int) -> list[float]:
+    """The factor on the learning rate at each step, and one more: the scheduler looks ahead."""
+    rates: list[float] = schedules.factors(schedule, steps).tolist()
+    return [*rates, rates[-1]]
 
 
 def tune(
@@ -203,7 +145,7 @@ def objective(
     config = plan.config.override(values)
     assert config.batch_size is not None
     card = plan.plan.card
-    loading = batches_of(train, config.batch_size, shuffle=True)
+    loading = batches_of(train, range(len(train)), config.batch_size, shuffle=True)
     logger = MLFlowLogger(plan.study.name, run_name=f"trial {trial.number}", tracking_uri=store)
     logger.log_hyperparams(values)
     trainer = pl.Trainer(
@@ -219,6 +161,8 @@ def objective(
     )
     features = train.tensors[0].shape[1]
     steps = len(loading) * (config.epochs or 0)
-    model = Classifier(config, features, card.outputs, steps)
-    trainer.fit(model, loading, batches_of(validation, len(validation), shuffle=False))
+    rates = factors(config.schedule, steps)
+    model = Classifier(network(config, features, card.outputs), adam(config), rates)
+    rows = range(len(validation))
+    trainer.fit(model, loading, batches_of(validation, rows, len(rows), shuffle=False))
     return float(trainer.callback_metrics[METRIC])

@@ -58,6 +58,8 @@ def t_interval(
     if d.size < 2:
         return _without_interval(mean, alpha)
     spread = float(d.std(ddof=1)) if sd is None else sd
+    if sd is None and spread <= rounding(d):
+        spread = 0.0  # else the unit would decide whether equal differences have an interval
     return _interval(mean, spread / math.sqrt(d.size), d.size - 1, alpha)
 
 

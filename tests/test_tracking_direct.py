@@ -175,6 +175,7 @@ def test_another_schema_is_left_to_the_client(folders: list[Path]) -> None:
 def test_a_locked_database_is_named(folders: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     store = opened(folders[0], by_client=False)
     comparison = open_bn(store)
+    store._parent(comparison)  # remembered: only the writing meets the lock
     monkeypatch.setattr(direct, "LOCK_SECONDS", 0.1)
     with closing(sqlite3.connect(folders[0] / "mlruns" / "mlflow.db")) as other:
         other.execute("BEGIN EXCLUSIVE")

@@ -74,7 +74,7 @@ STUDIES = {
     "tpe, killed after 20": (50, 20, 2, ()),
     "halving": (40, 20, 8, ("--prune", "halving")),
     "seeds that are skipped": (7, 14, 2, ("--seeds-per-trial", "5", "--prune", "wilcoxon")),
-    "gp": (18, 16, 2, ("--sampler", "gp")),
+    "gp": (28, 16, 2, ("--sampler", "gp")),
     "quasi-random": (20, 16, 2, ("--sampler", "qmc")),
 }
 

@@ -40,6 +40,13 @@ GOAL = 0.9
 
 def measure(folder: Path, rounds: int | None) -> dict[str, Any]:
     """All points; `rounds` is the number of blocks of each executor at each point."""
+    from harness.training.allocator import kept_memory
+
+    with kept_memory():  # as the trainer has it
+        return _measure(rounds)
+
+
+def _measure(rounds: int | None) -> dict[str, Any]:
     import torch
 
     from harness.training import loop, step

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from harness.data.loaders import Loader, stacked_batches, stacked_eval
 from harness.experiment import Cell
+from harness.training.allocator import kept_memory
 from harness.training.evaluate import Sums, chance
 from harness.training.graph import prepare
 from harness.training.precision import device_precision
@@ -93,7 +94,7 @@ def train(
     Yields:
         An `Epoch` for each epoch from 0, and an `Outcome` for each cell when it is done.
     """
-    with _threads(stack), device_precision(stack.config.precision):
+    with _threads(stack), device_precision(stack.config.precision), kept_memory():
         last: dict[Cell, Row] = {}
         first = rows = dict(zip(stack.cells, _validate(stack, loader, executor), strict=True))
         yield Epoch(0, {cell: {"epoch": 0, "step": 0, **row} for cell, row in rows.items()}, 0.0)

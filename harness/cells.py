@@ -31,7 +31,15 @@ from harness.tracking import NewCell
 from harness.training.grouping import group
 from harness.training.loop import Epoch, Outcome, Stop
 from harness.training.memory import cells_that_fit
-from harness.training.parallel import Job, Restarted, Started, processes_for, split, train_jobs
+from harness.training.parallel import (
+    Job,
+    Restarted,
+    Started,
+    fewest_cells,
+    processes_for,
+    split,
+    train_jobs,
+)
 
 if TYPE_CHECKING:
     from harness.tracking import Finished, Role
@@ -117,10 +125,11 @@ def train_stacks(
     options = parent.options
     if not stacks:
         return
-    stacks = [part for each in stacks for part in _fitting(each, loader, options.device)]
     # one cell speaks for its stack: they all have the same structure
     processes = processes_for([each.cells[0] for each in stacks], loader, options.device)
-    stacks = _split(stacks, processes)
+    stacks = [part for each in stacks for part in _fitting(each, loader, options.device, processes)]
+    fewest = min(fewest_cells(each.cells[0], loader) for each in stacks)
+    stacks = _split(stacks, processes, fewest)
     jobs = [
         Job([*each.cells, *each.company], options.device, options.executor, test, each.stop)
         for each in stacks
@@ -160,9 +169,9 @@ def _record(recorder: Recorder, waiting: list[Outcome]) -> Iterator[tuple[str, O
     yield from recorded
 
 
-def _fitting(stack: Stacked, loader: Loader, device: str) -> list[Stacked]:
-    """The stack in parts that fit into memory. One whose cells are compared stays whole."""
-    fit = cells_that_fit(stack.cells[0], loader.card, device)
+def _fitting(stack: Stacked, loader: Loader, device: str, at_once: int) -> list[Stacked]:
+    """The stack in parts of which several fit into memory. One whose cells are compared stays."""
+    fit = max(cells_that_fit(stack.cells[0], loader.card, device) // at_once, 1)
     if stack.stop is not None or stack.company or len(stack.cells) <= fit:
         return [stack]
     parts = -(-len(stack.cells) // fit)
@@ -178,12 +187,12 @@ def _numbered(watch: Watch, number: int, of: int) -> Watch:
     return replace(watch, label=f"{watch.label} {number}/{of}") if of > 1 else watch
 
 
-def _split(stacks: Sequence[Stacked], parts: int) -> list[Stacked]:
+def _split(stacks: Sequence[Stacked], parts: int, fewest: int) -> list[Stacked]:
     """Stacks cut in two until each process has one. One whose cells are compared stays whole."""
     free = [each for each in stacks if each.stop is None and not each.company]
     bound = [each for each in stacks if each.stop is not None or each.company]
     owner = {cell: each for each in free for cell in each.cells}
-    cut = split([each.cells for each in free], parts - len(bound))
+    cut = split([each.cells for each in free], parts - len(bound), fewest)
     pieces = Counter(id(owner[cells[0]]) for cells in cut)
     seen: Counter[int] = Counter()
     found = []

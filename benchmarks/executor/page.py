@@ -37,8 +37,8 @@ def section(result: Mapping[str, Any]) -> str:
             "",
             "### The rule against other thresholds",
             "",
-            "What the rule would lose with another threshold, against the better executor at "
-            "each point: the worst point and the mean of all.",
+            "What the rule would lose with another threshold for convolutions, against the better "
+            "executor at each point: the worst point and the mean of all.",
             "",
             *_candidates(
                 rules.losses(points, rules.EXECUTORS, rules.by_executor, rules.CANDIDATES),
@@ -57,9 +57,8 @@ def _rule(setup: Mapping[str, Any], points: Sequence[Point]) -> list[str]:
     return [
         "A stack of K cells is computed either *batched* (all cells at once) or *looped* (one "
         "cell after another, each with its weights still in cache). On a CPU the rule is: one "
-        "cell is looped; more are batched while a cell's step has at most "
-        f"{setup['batched_flops']:.0e} floating-point operations (6 per weight and row for "
-        "Linear layers), and looped beyond. Measured are "
+        "cell is looped; more are batched, save for convolutions where a cell's step has more than "
+        f"{setup['batched_flops']:.0e} floating-point operations, which are looped. Measured are "
         f"{len(points)} combinations of model, batch size and K, {setup['blocks']} blocks of each "
         f"executor, with BatchNorm and Adam, on {setup['threads']} threads or one as the trainer "
         "would choose. Points where `auto` seemed to lose more than 5% were measured again in "

@@ -70,7 +70,7 @@ def _measure(rounds: int | None) -> dict[str, Any]:
             "threads": threads,
             "processes": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1,
             "one_thread_flops": loop.ONE_THREAD_FLOPS,
-            "batched_flops": step.BATCHED_FLOPS,
+            "batched_flops": step.BATCHED_CONV_FLOPS,
             "most_flops": MOST_FLOPS,
             "optimizer": "adam",
             "skipped": [
@@ -95,8 +95,8 @@ def candidates(result: Mapping[str, Any]) -> list[str]:
     flat = rules.losses(result["points"], rules.EXECUTORS, rules.by_flops, rules.CANDIDATES)
     threads = rules.losses(result["threads"], rules.THREADS, rules.by_threads, rules.CANDIDATES)
     return [
-        *rules.lines(executors, "BATCHED_FLOPS: batched up to"),
-        *rules.lines(flat, "the same, one cell not being an exception"),
+        *rules.lines(executors, "BATCHED_CONV_FLOPS: convolutions batched up to"),
+        *rules.lines(flat, "batched up to, one cell and MLPs no exceptions"),
         *rules.lines(threads, "ONE_THREAD_FLOPS: a stack for each core, one thread, below"),
     ]
 

@@ -34,12 +34,13 @@ def seconds(point: Point, choice: str) -> float:
 
 
 def by_executor(point: Point, threshold: float) -> str:
-    """The rule in its form of today: one cell looped, else batched up to the threshold."""
-    return "batched" if point["cells"] > 1 and point["flops"] <= threshold else "looped"
+    """The rule in its form of today: one cell looped, and convolutions above the threshold."""
+    large = point["family"] == "convnet" and point["flops"] > threshold
+    return "looped" if point["cells"] == 1 or large else "batched"
 
 
 def by_flops(point: Point, threshold: float) -> str:
-    """The same without the exception for one cell."""
+    """Batched up to the threshold, one cell and convolutions no exceptions."""
     return "batched" if point["flops"] <= threshold else "looped"
 
 

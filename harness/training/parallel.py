@@ -36,7 +36,9 @@ from harness.training.stack import STEP_PER_FORWARD, Stack
 from harness.training.step import Executor, choose_executor
 
 FEWEST_CELLS = 4
-"""A stack is not split into parts smaller than this: they would cost more than they gain."""
+"""A stack of small cells is not split into parts of fewer: they would cost more than they gain."""
+SMALL_FLOPS = 1e8
+"""A cell is small while its step is below this; beyond, one on each core is best."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if sys.platform != "win32" else ()
 
 
@@ -81,12 +83,19 @@ def processes_for(cells: Sequence[Cell], loader: Loader, device: str) -> int:
     return len(os.sched_getaffinity(0))
 
 
-def split(stacks: Sequence[Sequence[Cell]], parts: int) -> list[Sequence[Cell]]:
+def fewest_cells(cell: Cell, loader: Loader) -> int:
+    """The smallest part that a stack of such cells is split into."""
+    return FEWEST_CELLS if _step_flops(cell, loader) < SMALL_FLOPS else 1
+
+
+def split(
+    stacks: Sequence[Sequence[Cell]], parts: int, fewest: int = FEWEST_CELLS
+) -> list[Sequence[Cell]]:
     """The stacks, the largest cut in two until there is one for each process."""
     found = list(stacks)
     while found and len(found) < parts:
         largest = max(found, key=len)
-        if len(largest) < 2 * FEWEST_CELLS:
+        if len(largest) < 2 * fewest:
             break
         at, half = found.index(largest), -(-len(largest) // 2)
         found[at : at + 1] = [largest[:half], largest[half:]]

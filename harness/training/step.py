@@ -27,16 +27,16 @@ from harness.training.stack import CellView, Stack
 Executor = Literal["batched", "looped"]
 Named = Mapping[str, Tensor]
 
-BATCHED_FLOPS = 2e8
-"""Largest step of one cell, in floating-point operations, that is batched on a CPU."""
+BATCHED_CONV_FLOPS = 1e9
+"""Largest step of one cell with convolutions, in operations, that is batched on a CPU."""
 
 
 def choose_executor(stack: Stack, asked: str = "auto") -> Executor:
     """The executor for a stack: as asked, or by the rule.
 
-    The rule: one cell is always looped, for vmap costs more than it saves. On a GPU the rest is
-    batched. On a CPU it is batched while a cell's step is small, for then overhead is what costs;
-    beyond `BATCHED_FLOPS` arithmetic does, and looping is as fast and moves less memory.
+    The rule: one cell is looped, for there is nothing to share. More are batched; only on a CPU,
+    convolutions of large images are looped, where a convolution of each cell by itself is the
+    faster kernel. `docs/performance.md` has the measurements.
     """
     if asked == "batched":
         return "batched"
@@ -44,9 +44,8 @@ def choose_executor(stack: Stack, asked: str = "auto") -> Executor:
         return "looped"
     if len(stack.cells) == 1:
         return "looped"
-    if stack.device.type != "cpu":
-        return "batched"
-    return "batched" if stack.step_flops <= BATCHED_FLOPS else "looped"
+    large = stack.has_convolutions and stack.step_flops > BATCHED_CONV_FLOPS
+    return "looped" if large and stack.device.type == "cpu" else "batched"
 
 
 def batched_step(

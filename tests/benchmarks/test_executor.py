@@ -11,7 +11,7 @@ from benchmarks.executor import part, rules, subject
 
 def point(cells: int, flops: float, batched: float, looped: float, chosen: str, **more) -> dict:
     return {
-        "shape": f"shape {flops:.0e}", "family": "mlp", "cells": cells, "flops": flops,
+        "shape": f"shape {flops:.0e}", "family": "convnet", "cells": cells, "flops": flops,
         "threads": 1, "chosen": chosen, "steps": 4, "batched": [batched] * 3,
         "looped": [looped] * 3, **more,
     }  # fmt: skip
@@ -56,6 +56,7 @@ def test_losses_of_a_threshold_are_those_of_its_choices():
 
 def test_one_cell_is_looped_whatever_the_threshold():
     assert rules.by_executor(POINTS[0], 1e12) == "looped"
+    assert rules.by_executor({**POINTS[3], "family": "mlp"}, 1e3) == "batched"
     assert rules.by_flops(POINTS[0], 1e12) == "batched"
 
 
@@ -80,7 +81,7 @@ def test_the_goal_is_the_worst_points_ratio():
 
 def test_the_candidates_are_told_for_both_constants():
     text = "\n".join(part.candidates(result()))
-    assert "BATCHED_FLOPS" in text
+    assert "BATCHED_CONV_FLOPS" in text
     assert "ONE_THREAD_FLOPS" in text
     assert "worst  25.0%" in text
 

@@ -109,13 +109,13 @@ def test_the_estimate_covers_what_a_stack_holds(loader_for, optim):
 def test_a_stack_is_cut_to_what_fits(loader_for, five, monkeypatch):
     watch = Watch("bn", "val/loss", max)
     loader = loader_for("digits")
-    assert cells._fitting(Stacked(five, watch), loader, "cpu") == [Stacked(five, watch)]
-    monkeypatch.setattr(cells, "cells_that_fit", lambda *about: 2)
-    parts = cells._fitting(Stacked(five, watch), loader, "cpu")
+    assert cells._fitting(Stacked(five, watch), loader, "cpu", 2) == [Stacked(five, watch)]
+    monkeypatch.setattr(cells, "cells_that_fit", lambda *about: 4)
+    parts = cells._fitting(Stacked(five, watch), loader, "cpu", 2)
     assert [len(part.cells) for part in parts] == [2, 2, 1]
     assert [part.watch.label for part in parts] == ["bn 1/3", "bn 2/3", "bn 3/3"]
     compared = Stacked(five, watch, stop=lambda event: ())
-    assert cells._fitting(compared, loader, "cpu") == [compared]
+    assert cells._fitting(compared, loader, "cpu", 2) == [compared]
 
 
 def test_a_machine_has_room_for_something(loader_for, five):

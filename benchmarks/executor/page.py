@@ -130,7 +130,8 @@ def _threads(result: Mapping[str, Any]) -> list[str]:
     return [
         *lines,
         f"Cells whose step has fewer than {setup['one_thread_flops']:.0e} operations train on one "
-        f"thread, a stack for each core at once; larger ones on all threads. Microseconds per "
+        "thread, a stack for each core at once; larger ones as well where there are two cores, and "
+        "on all threads where there are more. Microseconds per "
         "cell and step, medians.",
         "",
         f"![Threads against arithmetic]({PICTURES}/executor-threads.svg)",

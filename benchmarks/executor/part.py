@@ -61,7 +61,7 @@ def _measure(rounds: int | None) -> dict[str, Any]:
                 f"{size.arithmetic:.1e}",
                 flush=True,
             )
-    points = executor_points(shapes, sizes, blocks, loop.ONE_THREAD_FLOPS, threads)
+    points = executor_points(shapes, sizes, blocks, threads)
     points = measured_again(points, shapes, blocks, threads)
     threaded = thread_points(shapes, sizes, blocks, threads)
     result = {
@@ -132,11 +132,12 @@ def executor_points(
     shapes: Sequence[Shape],
     sizes: Mapping[Shape, Size],
     blocks: int,
-    one_thread_flops: float,
     threads: int,
 ) -> list[dict[str, Any]]:
     """Both executors at each shape and K, the largest first; in order of shape and K."""
     import torch
+
+    from harness.training import loop
 
     wanted = [(s, k) for s in shapes for k in CELLS if fits(k, sizes[s])]
     ordered = sorted(wanted, key=lambda each: -each[1] * sizes[each[0]].arithmetic)
@@ -144,7 +145,7 @@ def executor_points(
     found: dict[tuple[Shape, int], dict[str, Any]] = {}
     for number, (shape, cells) in enumerate(ordered):
         flops = sizes[shape].flops
-        used = 1 if flops < one_thread_flops else threads
+        used = 1 if loop.on_one_thread(flops) else threads
         torch.set_num_threads(used)
         left = max(end - time.monotonic(), 0.0) / (len(ordered) - number)
         point = _executors(shape, cells, blocks, left)

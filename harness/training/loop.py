@@ -14,6 +14,8 @@ so that a stopped cell costs nothing more.
 from __future__ import annotations
 
 import math
+import os
+import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -46,10 +48,10 @@ LEAST_ROWS = 64
 EXPLODED = 1e3
 """A training loss this many times what it was before training counts as diverged."""
 ONE_THREAD_FLOPS = 4e9
-"""Where a cell's step is below this, its stack trains on one thread, beside other stacks. Two
-stacks of one thread are as fast as two threads or faster at every size that was measured; above
-this it is a few percent. The number of cells does not count: sums are taken in another order on two
-threads, and a cell's numbers must not depend on its company."""
+"""Where a cell's step is below this, its stack trains on one thread, beside other stacks."""
+FEW_CORES = 2
+"""On as many cores, every stack does: two of one thread each were faster than two threads at every
+size that was measured. With more cores there may be fewer large cells than cores."""
 
 
 @dataclass(frozen=True)
@@ -156,12 +158,26 @@ def _together(outcomes: Sequence[Outcome]) -> Iterator[Outcome]:
         yield replace(outcome, more=number < len(outcomes))
 
 
+def on_one_thread(step_flops: float) -> bool:
+    """Whether a cell trains on one thread, by the operations of its step.
+
+    The number of cells does not count: on two threads sums are taken in another order, and a
+    cell's numbers must not depend on its company.
+    """
+    few = sys.platform == "linux" and cores() <= FEW_CORES  # elsewhere stacks are not side by side
+    return step_flops < ONE_THREAD_FLOPS or few
+
+
+def cores() -> int:
+    """Those this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @contextmanager
 def _threads(stack: Stack) -> Iterator[None]:
-    """One thread for small stacks: handing out small kernels costs more than it gains."""
+    """The threads that such cells train on, whatever is beside them."""
     before = torch.get_num_threads()
-    small = stack.step_flops < ONE_THREAD_FLOPS
-    torch.set_num_threads(1 if small else before)
+    torch.set_num_threads(1 if on_one_thread(stack.step_flops) else before)
     try:
         yield
     finally:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import ctypes
 import multiprocessing
-import os
 import pickle
 import signal
 import sys
@@ -30,7 +29,7 @@ from harness.data.augment import augmenting
 from harness.data.loaders import Loader
 from harness.errors import ResourceError
 from harness.experiment import Cell
-from harness.training.loop import ONE_THREAD_FLOPS, Epoch, Outcome, Stop, train
+from harness.training.loop import Epoch, Outcome, Stop, cores, on_one_thread, train
 from harness.training.memory import is_out_of_memory
 from harness.training.stack import STEP_PER_FORWARD, Stack
 from harness.training.step import Executor, choose_executor
@@ -78,9 +77,9 @@ def processes_for(cells: Sequence[Cell], loader: Loader, device: str) -> int:
         return 1
     if multiprocessing.current_process().daemon:
         return 1  # somebody's worker already, and not allowed to have any of its own
-    if any(_step_flops(cell, loader) >= ONE_THREAD_FLOPS for cell in cells):
+    if not all(on_one_thread(_step_flops(cell, loader)) for cell in cells):
         return 1  # one of them keeps all cores busy
-    return len(os.sched_getaffinity(0))
+    return cores()
 
 
 def fewest_cells(cell: Cell, loader: Loader) -> int:

@@ -14,6 +14,7 @@ from test_stacked_equals_solo import make_cells
 
 from harness.config import MLP, Adam, TrainConfig
 from harness.errors import ResourceError
+from harness.training import loop, parallel
 from harness.training.loop import Epoch, Outcome
 from harness.training.parallel import Job, Started, processes_for, split, train_jobs
 
@@ -104,8 +105,14 @@ def test_a_split_loses_no_cell_and_makes_no_crumbs(sizes, parts):
         assert len({cell // 100 for cell in stack}) == 1
 
 
-def test_a_large_model_or_a_gpu_trains_alone(loader_for, jobs):
+def test_a_large_model_or_a_gpu_trains_alone(loader_for, jobs, monkeypatch):
     loader = loader_for("digits")
     assert processes_for(jobs[0].cells, loader, "cuda") == 1
     wide = make_cells(TrainConfig(model=MLP(hidden=(4096, 4096))), [{}])
+    for module in (loop, parallel):
+        monkeypatch.setattr(module, "cores", lambda: 16)
     assert processes_for(wide, loader, "cpu") == 1
+    assert processes_for(jobs[0].cells, loader, "cpu") == 16
+    for module in (loop, parallel):  # two stacks of one thread are faster there
+        monkeypatch.setattr(module, "cores", lambda: 2)
+    assert processes_for(wide, loader, "cpu") == 2

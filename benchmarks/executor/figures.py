@@ -51,7 +51,6 @@ def over_arithmetic(result: Mapping[str, Any]) -> bytes:
     figure = canvas.sheet(canvas.WIDE_PX, height)
     upper = canvas.panel(figure, LEFT, 34, RIGHT, 268)
     lower = canvas.panel(figure, LEFT, 318, RIGHT, height - 56)
-    threshold = result["setup"]["batched_flops"]
     for label, key, mark in (
         ("batched", "batched", canvas.MARKS[0]),
         ("looped", "looped", canvas.MARKS[1]),
@@ -69,7 +68,6 @@ def over_arithmetic(result: Mapping[str, Any]) -> bytes:
     for axes in (upper, lower):
         axes.set_xscale("log")
         axes.set_yscale("log")
-        axes.axvline(threshold, color=canvas.MUTED, linewidth=1, linestyle=(0, (4, 3)))
         axes.grid(color=canvas.RULE, linewidth=0.6)
         axes.minorticks_off()
     lower.set_xlim(upper.get_xlim())
@@ -77,10 +75,6 @@ def over_arithmetic(result: Mapping[str, Any]) -> bytes:
     upper.legend(frameon=False, labelcolor=canvas.INK, fontsize=12, loc="upper left")
     _title(upper, f"microseconds per cell and step, K = {CELLS} or the largest measured")
     _title(lower, "times as fast batched as looped; a line from the lowest to the highest block")
-    canvas.write(
-        lower, threshold * 1.04, 0.95, "the rule", transform=lower.get_xaxis_transform(),
-        color=canvas.MUTED, fontsize=12, va="bottom", ha="left",
-    )  # fmt: skip
     if any(point["family"] == "convnet" for point in points):
         canvas.write(
             lower, 0.99, 0.94, "diamonds: convolutions", transform=lower.transAxes,

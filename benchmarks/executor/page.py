@@ -37,12 +37,12 @@ def section(result: Mapping[str, Any]) -> str:
             "",
             "### The rule against other thresholds",
             "",
-            "What the rule would lose with another threshold for convolutions, against the better "
-            "executor at each point: the worst point and the mean of all.",
+            "What the rule would lose with another number of operations (0: all are batched), "
+            "against the better executor at each point: the worst point and the mean of all.",
             "",
             *_candidates(
-                rules.losses(points, rules.EXECUTORS, rules.by_executor, rules.CANDIDATES),
-                setup["batched_flops"],
+                rules.losses(points, rules.EXECUTORS, rules.by_executor, rules.PER_NUMBER),
+                setup["few_flops"],
             ),
             "",
             *_threads(result),
@@ -57,8 +57,10 @@ def _rule(setup: Mapping[str, Any], points: Sequence[Point]) -> list[str]:
     return [
         "A stack of K cells is computed either *batched* (all cells at once) or *looped* (one "
         "cell after another, each with its weights still in cache). On a CPU the rule is: one "
-        "cell is looped; more are batched, save for convolutions where a cell's step has more than "
-        f"{setup['batched_flops']:.0e} floating-point operations, which are looped. Measured are "
+        "cell is looped; more are batched, save where a layer's output for one cell's batch has "
+        f"{setup['wide_numbers']:,} numbers or more and a step does fewer than "
+        f"{setup['few_flops']:,} floating-point operations for each of them: moving memory costs "
+        "most there, and the tensors of one cell stay in cache. Measured are "
         f"{len(points)} combinations of model, batch size and K, {setup['blocks']} blocks of each "
         f"executor, with BatchNorm and Adam, on {setup['threads']} threads or one as the trainer "
         "would choose. Points where `auto` seemed to lose more than 5% were measured again in "

@@ -70,7 +70,8 @@ def _measure(rounds: int | None) -> dict[str, Any]:
             "threads": threads,
             "processes": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1,
             "one_thread_flops": loop.ONE_THREAD_FLOPS,
-            "batched_flops": step.BATCHED_CONV_FLOPS,
+            "wide_numbers": step.WIDE_NUMBERS,
+            "few_flops": step.FEW_FLOPS,
             "most_flops": MOST_FLOPS,
             "optimizer": "adam",
             "skipped": [
@@ -91,11 +92,11 @@ def _measure(rounds: int | None) -> dict[str, Any]:
 
 def candidates(result: Mapping[str, Any]) -> list[str]:
     """For whoever sets the constants: what each candidate would lose, in plain text."""
-    executors = rules.losses(result["points"], rules.EXECUTORS, rules.by_executor, rules.CANDIDATES)
+    executors = rules.losses(result["points"], rules.EXECUTORS, rules.by_executor, rules.PER_NUMBER)
     flat = rules.losses(result["points"], rules.EXECUTORS, rules.by_flops, rules.CANDIDATES)
     threads = rules.losses(result["threads"], rules.THREADS, rules.by_threads, rules.CANDIDATES)
     return [
-        *rules.lines(executors, "BATCHED_CONV_FLOPS: convolutions batched up to"),
+        *rules.lines(executors, "FEW_FLOPS: wide outputs looped below"),
         *rules.lines(flat, "batched up to, one cell and MLPs no exceptions"),
         *rules.lines(threads, "ONE_THREAD_FLOPS: a stack for each core, one thread, below"),
     ]
@@ -193,7 +194,7 @@ def measured_again(
 
 
 def _executors(shape: Shape, cells: int, blocks: int, seconds: float) -> dict[str, Any]:
-    from harness.training.step import choose_executor
+    from harness.training.step import WIDE_NUMBERS, choose_executor
 
     stack, rows = subject.build(shape, cells)
     start = time.perf_counter()
@@ -214,6 +215,8 @@ def _executors(shape: Shape, cells: int, blocks: int, seconds: float) -> dict[st
         "shape": shape.name,
         "family": "convnet" if dict(shape.settings).get("model") == "convnet" else "mlp",
         "cells": cells,
+        "wide": stack.widest >= WIDE_NUMBERS,
+        "per_number": stack.step_flops / stack.widest,
         "chosen": choose_executor(stack),
         "steps": steps,
         **{name: [_rounded(value) for value in values] for name, values in timed.items()},

@@ -16,6 +16,8 @@ from benchmarks.measure import Spread, significant, spread
 Point = Mapping[str, Any]
 CANDIDATES = tuple(digit * 10.0**power for power in range(6, 11) for digit in (1, 2, 5))
 """Thresholds to try, floating-point operations of a cell's step."""
+PER_NUMBER = (0, 250, 500, 1000, 2000, 4000, 8000, 16_000, 32_000)
+"""The same for operations for each number of the widest output."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,9 @@ def seconds(point: Point, choice: str) -> float:
 
 
 def by_executor(point: Point, threshold: float) -> str:
-    """The rule in its form of today: one cell looped, and convolutions above the threshold."""
-    large = point["family"] == "convnet" and point["flops"] > threshold
-    return "looped" if point["cells"] == 1 or large else "batched"
+    """The rule in its form of today: one cell looped, and wide ones with less arithmetic."""
+    little = point["wide"] and point["per_number"] < threshold
+    return "looped" if point["cells"] == 1 or little else "batched"
 
 
 def by_flops(point: Point, threshold: float) -> str:

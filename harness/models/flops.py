@@ -1,6 +1,7 @@
 """Counts the arithmetic of a model by running it once, on the meta device if it is there.
 
-In: a module and the shape of one input row. Out: operations of its Linear and Conv layers. Shapes
+In: a module and the shape of one input row. Out: operations of its Linear and Conv layers, and how
+many numbers the widest of them gives. Shapes
 are what the layers meet on the way, so that pooling, striding and layers that are called twice
 count as they should.
 """
@@ -16,17 +17,28 @@ from torch import Tensor, nn
 
 def forward_flops(model: nn.Module, input_shape: Sequence[int]) -> float:
     """Operations of one row's forward pass: two for each multiply-add of a Linear or Conv layer."""
-    total = 0
+    # each number of the output is a sum over the weights of its feature or channel
+    return float(
+        sum(2 * numbers * per_number for numbers, per_number in _layers(model, input_shape))
+    )
 
-    def count(layer: nn.Module, inputs: Any, output: Tensor) -> None:
-        nonlocal total
+
+def widest_output(model: nn.Module, input_shape: Sequence[int]) -> int:
+    """Numbers that the widest Linear or Conv layer gives for one row."""
+    return max(numbers for numbers, _ in _layers(model, input_shape))
+
+
+def _layers(model: nn.Module, input_shape: Sequence[int]) -> list[tuple[int, int]]:
+    """Of each call of a layer: numbers it gives for a row, weights in the sum for each."""
+    found: list[tuple[int, int]] = []
+
+    def note(layer: nn.Module, inputs: Any, output: Tensor) -> None:
         weight = layer.weight
         assert isinstance(weight, Tensor)
-        # each number of the output is a sum over the weights of its feature or channel
-        total += 2 * output.numel() * weight[0].numel()
+        found.append((output.numel(), weight[0].numel()))
 
     layers = [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.Conv3d)]
-    hooks = [layer.register_forward_hook(count) for layer in layers]
+    hooks = [layer.register_forward_hook(note) for layer in layers]
     mode = model.training
     like = next(model.parameters())
     try:
@@ -38,4 +50,4 @@ def forward_flops(model: nn.Module, input_shape: Sequence[int]) -> float:
         model.train(mode)
         for hook in hooks:
             hook.remove()
-    return float(total)
+    return found

@@ -21,7 +21,7 @@ from harness import models, schedules, streams
 from harness.config import TrainConfig
 from harness.experiment import Cell
 from harness.models import stacked
-from harness.models.flops import forward_flops
+from harness.models.flops import forward_flops, widest_output
 from harness.models.mlp import Dropout
 from harness.optim import OPTIMIZERS
 
@@ -74,7 +74,8 @@ class Stack:
             `share_rates` where all cells have the same at every step.
         optim_knobs, loss_knobs: settings, a float where all cells agree, else (K,) float64.
         step: optimizer steps taken.
-        step_flops: floating-point operations of one cell's step; `has_convolutions` among them.
+        step_flops: floating-point operations of one cell's step.
+        widest: numbers in the largest output of a layer for one cell's batch.
         graph, graph_note: the batched step as a CUDA graph, where `graph.prepare` has made one,
             and what became of the attempt.
     """
@@ -100,9 +101,9 @@ class Stack:
             models.initialise(model, cell.config.model.init, cell.seed)
             built.append(model.to(device=self.device, dtype=dtype))
         self.step_flops = STEP_PER_FORWARD * self.batch_size * forward_flops(built[0], input_shape)
+        self.widest = self.batch_size * widest_output(built[0], input_shape)
         self.params, self.buffers = stack_module_state(built)
         self.module: nn.Module = built[0].to("meta")  # the code; the numbers are in params, buffers
-        self.has_convolutions = any(leaf.ndim > 3 for leaf in self.params.values())
         self.has_stacked_form = stacked.has_stacked_form(self.module)
         self.noise: dict[str, Tensor] = {}
         self._words: dict[str, Tensor] = {}

@@ -27,16 +27,18 @@ from harness.training.stack import CellView, Stack
 Executor = Literal["batched", "looped"]
 Named = Mapping[str, Tensor]
 
-BATCHED_CONV_FLOPS = 1e9
-"""Largest step of one cell with convolutions, in operations, that is batched on a CPU."""
+WIDE_NUMBERS = 500_000
+"""A layer's output for one cell's batch is wide from this on: 2 MB, about what a cache holds."""
+FEW_FLOPS = 4000
+"""A step has little arithmetic when it does fewer operations for each number of that output."""
 
 
 def choose_executor(stack: Stack, asked: str = "auto") -> Executor:
     """The executor for a stack: as asked, or by the rule.
 
-    The rule: one cell is looped, for there is nothing to share. More are batched; only on a CPU,
-    convolutions of large images are looped, where a convolution of each cell by itself is the
-    faster kernel. `docs/performance.md` has the measurements.
+    The rule: one cell is looped, for there is nothing to share. More are batched. Only on a CPU,
+    cells are looped whose outputs are wide and whose arithmetic is little: moving memory is what
+    costs then, and one cell's tensors stay in cache. `docs/performance.md` has the measurements.
     """
     if asked == "batched":
         return "batched"
@@ -44,8 +46,8 @@ def choose_executor(stack: Stack, asked: str = "auto") -> Executor:
         return "looped"
     if len(stack.cells) == 1:
         return "looped"
-    large = stack.has_convolutions and stack.step_flops > BATCHED_CONV_FLOPS
-    return "looped" if large and stack.device.type == "cpu" else "batched"
+    wide = stack.widest >= WIDE_NUMBERS and stack.step_flops < FEW_FLOPS * stack.widest
+    return "looped" if wide and stack.device.type == "cpu" else "batched"
 
 
 def batched_step(

@@ -12,8 +12,8 @@ from benchmarks.executor import part, rules, subject
 def point(cells: int, flops: float, batched: float, looped: float, chosen: str, **more) -> dict:
     return {
         "shape": f"shape {flops:.0e}", "family": "convnet", "cells": cells, "flops": flops,
-        "threads": 1, "chosen": chosen, "steps": 4, "batched": [batched] * 3,
-        "looped": [looped] * 3, **more,
+        "wide": True, "per_number": 1e12 / flops, "threads": 1, "chosen": chosen, "steps": 4,
+        "batched": [batched] * 3, "looped": [looped] * 3, **more,
     }  # fmt: skip
 
 
@@ -34,7 +34,8 @@ def result(points: list[dict] = POINTS, threads: list[dict] = THREADS) -> dict:
     return {
         "setup": {
             "blocks": 3, "threads": 2, "processes": 2, "one_thread_flops": 1e8,
-            "batched_flops": 2e8, "most_flops": 1e10, "optimizer": "adam", "skipped": [],
+            "wide_numbers": 500_000, "few_flops": 4000,
+            "most_flops": 1e10, "optimizer": "adam", "skipped": [],
         },
         "points": points,
         "threads": threads,
@@ -43,20 +44,20 @@ def result(points: list[dict] = POINTS, threads: list[dict] = THREADS) -> dict:
 
 
 def test_losses_of_a_threshold_are_those_of_its_choices():
-    low, high = rules.losses(POINTS, rules.EXECUTORS, rules.by_executor, (1e7, 1e9))
-    # at 1e7 everything but the small ones is looped, which is right here
+    low, high = rules.losses(POINTS, rules.EXECUTORS, rules.by_executor, (5e4, 0))
+    # with 50,000 everything but the small ones is looped, which is right here
     assert low.worst == 0
     assert high.worst == pytest.approx(0.25)
     assert high.mean == pytest.approx(2 * 0.25 / 5)
     assert rules.best([high, low]) is low
-    none = rules.losses(POINTS, rules.EXECUTORS, rules.by_executor, (1e3,))[0]
+    none = rules.losses(POINTS, rules.EXECUTORS, rules.by_executor, (1e9,))[0]
     assert none.worst == pytest.approx(4.0)
     assert none.at == "shape 1e+06, K=16"
 
 
 def test_one_cell_is_looped_whatever_the_threshold():
     assert rules.by_executor(POINTS[0], 1e12) == "looped"
-    assert rules.by_executor({**POINTS[3], "family": "mlp"}, 1e3) == "batched"
+    assert rules.by_executor({**POINTS[3], "wide": False}, 1e12) == "batched"
     assert rules.by_flops(POINTS[0], 1e12) == "batched"
 
 
@@ -81,7 +82,7 @@ def test_the_goal_is_the_worst_points_ratio():
 
 def test_the_candidates_are_told_for_both_constants():
     text = "\n".join(part.candidates(result()))
-    assert "BATCHED_CONV_FLOPS" in text
+    assert "FEW_FLOPS" in text
     assert "ONE_THREAD_FLOPS" in text
     assert "worst  25.0%" in text
 

@@ -135,7 +135,7 @@ def over_threads(result: Mapping[str, Any]) -> bytes:
     axes.minorticks_off()
     axes.grid(color=canvas.RULE, linewidth=0.6)
     _plain_y(axes, (0.2, 0.3, 0.5, 0.7, 1, 1.4, 2, 3, 4), "x")
-    axes.legend(frameon=False, labelcolor=canvas.INK, fontsize=12, loc="lower right")
+    axes.legend(frameon=False, labelcolor=canvas.INK, fontsize=12, loc="center left")
     canvas.write(
         axes, threshold * 1.04, 0.97, "the rule", transform=axes.get_xaxis_transform(),
         color=canvas.MUTED, fontsize=12,

@@ -7,6 +7,7 @@ are not loaded yet), wraps the functions that make up a run, and calls the comma
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import subprocess
@@ -43,7 +44,7 @@ def profile(arguments: Sequence[str], folder: Path, answer: Path) -> dict[str, f
     done = subprocess.run(
         [sys.executable, "-m", __name__, str(answer), *arguments],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": searched, STARTED: repr(start)},
+        env={**_with_bytecode(), "PYTHONPATH": searched, STARTED: repr(start)},
         capture_output=True,
         text=True,
         check=False,
@@ -54,6 +55,11 @@ def profile(arguments: Sequence[str], folder: Path, answer: Path) -> dict[str, f
     seconds: dict[str, float] = json.loads(answer.read_text(encoding="utf-8"))
     seconds[END] = wall - sum(seconds.values())
     return seconds
+
+
+def _with_bytecode() -> dict[str, str]:
+    """The environment as users have it: a module is compiled once."""
+    return {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 
 
 def hook_imports(clock: Clock) -> None:
@@ -105,17 +111,15 @@ def main() -> None:
     clock = Clock(REST)
     hook_imports(clock)
     sys.argv = ["harness", *sys.argv[2:]]
-    from harness.cli import main as command
+    from harness.cli import script
 
-    code: Any = 0
-    try:
-        command()
-    except SystemExit as stop:
-        code = stop.code
-    seconds = {REST: 0.0, **clock.read()}
-    seconds[REST] += before
-    answer.write_text(json.dumps(seconds), encoding="utf-8")
-    sys.exit(code)
+    def read() -> None:
+        seconds = {REST: 0.0, **clock.read()}
+        seconds[REST] += before
+        answer.write_text(json.dumps(seconds), encoding="utf-8")
+
+    atexit.register(read)  # `script` calls what is registered, and leaves without tidying up
+    script()
 
 
 if __name__ == "__main__":

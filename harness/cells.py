@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 
@@ -79,15 +79,6 @@ class Parent:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """How a cell's run is called, its columns in the table of runs, and what it is tagged with."""
-
-    name: str
-    params: Mapping[str, Any]
-    tags: Mapping[str, str]
-
-
-@dataclass(frozen=True)
 class Watch:
     """What is shown of a stack in training: `pick` of the cells' metric, under `title`."""
 
@@ -111,7 +102,7 @@ def train_stacks(
     stacks: Sequence[Stacked],
     loader: Loader,
     parent: Parent,
-    entry: Callable[[Cell], Entry],
+    entry: Callable[[Cell], NewCell],
     show: Show,
     *,
     test: bool = True,
@@ -163,6 +154,8 @@ def train_stacks(
 
 def _record(recorder: Recorder, waiting: list[Outcome]) -> Iterator[tuple[str, Outcome]]:
     """Records the outcomes that wait, together; yields run id and outcome of each."""
+    if not waiting:
+        return
     with uninterrupted():
         recorded = list(zip(recorder.finish(waiting), waiting, strict=True))
         waiting.clear()
@@ -208,7 +201,7 @@ def _begin(
     stack: Stacked,
     started: Started,
     parent: Parent,
-    entry: Callable[[Cell], Entry],
+    entry: Callable[[Cell], NewCell],
     recorder: Recorder,
 ) -> Progress:
     """Opens a run for each cell of a stack that has begun."""
@@ -222,7 +215,7 @@ def _begin(
             "harness.stack": f"{count} cell{'s' * (count > 1)}",
             **own.tags,
         }
-        new.append(NewCell(own.name, own.params, tags))
+        new.append(replace(own, tags=tags))
     with uninterrupted():
         run_ids = parent.store.start_cells(
             parent.run_id, new, dataset_info(parent.plan), parent.role
@@ -287,8 +280,8 @@ def validate(
             todo.append(cell)
     watch = Watch(label, metric, statistics.fmean)
 
-    def entry(cell: Cell) -> Entry:
-        return Entry(cell.name, params(parent.plan, cell), tags)
+    def entry(cell: Cell) -> NewCell:
+        return NewCell(cell.name, params(parent.plan, cell), tags)
 
     stacks = [Stacked(stack, watch) for stack in group(todo)]
     if stacks:

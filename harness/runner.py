@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness.cells import Entry, Parent, Preparing, Show, Stacked, Watch, train_stacks
+from harness.cells import Parent, Preparing, Show, Stacked, Watch, train_stacks
 from harness.config import TrainConfig
 from harness.data.loaders import Loader, open_loader
 from harness.errors import Interrupted, ResourceError
@@ -24,6 +24,7 @@ from harness.plan_record import plan_record
 from harness.project import Project
 from harness.recording import Options, comparison_tags, params
 from harness.reuse import Work, recorded
+from harness.tracking import NewCell
 from harness.training.precision import check
 
 if TYPE_CHECKING:
@@ -124,8 +125,8 @@ def _train(
     """Trains the stacks; yields each cell with its run id once it is recorded."""
     watched = "val/" + plan.outline.metric.partition("/")[2]
 
-    def entry(cell: Cell) -> Entry:
-        return Entry(cell.name, params(plan, cell), {})
+    def entry(cell: Cell) -> NewCell:
+        return NewCell(cell.name, params(plan, cell), {})
 
     def watch(cells: Sequence[Cell]) -> Watch:
         variants = list(dict.fromkeys(cell.variant for cell in cells))

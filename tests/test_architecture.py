@@ -14,7 +14,7 @@ PACKAGE = REPOSITORY / "harness"
 HEAVY = ("torch", "mlflow", "optuna", "pandas", "pyarrow", "numpy", "matplotlib", "scipy")
 LAYERS = (
     ("errors",),
-    ("config", "interrupt", "space"),
+    ("config", "interrupt", "processes", "space"),
     ("tasks",),
     ("experiment", "streams", "stats_formulas", "stats_counts"),
     ("stats", "project"),

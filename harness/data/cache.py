@@ -29,6 +29,7 @@ from harness.data.parquet import Card, Progress
 from harness.data.parts import Unfinished
 from harness.data.shards import Split
 from harness.errors import ResourceError
+from harness.processes import cores
 
 QUIET_SECONDS = 1.0
 POLL_SECONDS = 0.2
@@ -61,7 +62,7 @@ def decoded(
                     np.save(file, parquet.read_targets(card, split))
             if _open(inputs_path, shape) is None:
                 unfinished = _unfinished(card, split, inputs_path, name)
-                _build(unfinished, card, split, told, processes or parts.cores())
+                _build(unfinished, card, split, told, processes or cores())
         inputs, targets = _open(inputs_path, shape), _open(targets_path, shape[:1])
     if inputs is None or targets is None:
         raise ResourceError(f"{inputs_path} was written but cannot be read back")

@@ -12,17 +12,13 @@ runs one line at a time however many threads it has. Where forking is not safe, 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import multiprocessing
 import os
-import signal
 import sys
-import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import pairwise
@@ -35,13 +31,12 @@ import torch
 from harness.data import decode, parquet, shards
 from harness.data.parquet import Card
 from harness.data.shards import RowGroup
+from harness.processes import begin, forking
 
 PART_ROWS = 2048
 PART_BYTES = 16 * 2**20
 FEWEST_PARTS = 4
 """With fewer parts to decode, other processes would cost more than they gain."""
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if sys.platform != "win32" else ()
-PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -170,7 +165,7 @@ def run(
     others = set(multiprocessing.active_children())
     with _pool(min(processes, len(work))) as pool:
         try:
-            with _signals_blocked():
+            with forking():
                 waiting = [pool.submit(decode_task, task) for task in work]
             # in row order, so that the first bad row is the one that is named
             for future in waiting:
@@ -206,13 +201,6 @@ def decode_task(task: Task, seen: Callable[[], None] | None = None) -> None:
                     seen()
             if not waiting and task.parts[-1][1] < group.rows:
                 return  # at the end of a row group: go on, so that too many rows are noticed
-
-
-def cores() -> int:
-    """How many this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _rows(card: Card, group: RowGroup, start: int, stored: Any) -> Any:
@@ -252,27 +240,5 @@ def _pool(workers: int) -> Executor:
 
 
 def _begin(parent: int) -> None:
-    """The child's first lines: it ends with its parent, and leaves signals to it."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent acts
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    begin(parent)
     torch.set_num_threads(1)
-
-
-@contextmanager
-def _signals_blocked() -> Iterator[None]:
-    """A signal between a fork and the child's first line would run the parent's handler there."""
-    if not SIGNALS:
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        with warnings.catch_warnings():
-            # Python 3.12 warns of threads at a fork; the child uses none of them
-            warnings.simplefilter("ignore", DeprecationWarning)
-            yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -28,9 +28,9 @@ from harness.data import decode, splits
 from harness.data.datasets import MAX_STACK, ParquetMapDataset, ParquetStreamDataset
 from harness.data.decode import Batch
 from harness.data.parquet import Card
-from harness.data.parts import cores
 from harness.data.shards import SPLITS, Split
 from harness.errors import ConfigError, HarnessError, ResourceError
+from harness.processes import cores
 
 WORKER_TIMEOUT_SECONDS = 300
 WORKER_POLL_SECONDS = 20

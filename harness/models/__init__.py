@@ -10,7 +10,7 @@ from torch import nn
 
 from harness import config
 from harness.models.convnet import ConvNet
-from harness.models.flops import forward_flops
+from harness.models.flops import size_per_row
 from harness.models.initial import initialise
 from harness.models.mlp import ModernMLP
 
@@ -47,10 +47,10 @@ def flops_per_row(
         ConfigError: a model of this kind does not take inputs of this shape.
     """
     if isinstance(model, nn.Module):
-        return forward_flops(model, input_shape)
+        return size_per_row(model, input_shape).flops
     with torch.device("meta"):
         built = build(model, input_shape, outputs)
-    return forward_flops(built, input_shape)
+    return size_per_row(built, input_shape).flops
 
 
 __all__ = ["MODELS", "build", "flops_per_row", "initialise"]

@@ -1,44 +1,49 @@
-"""Counts the arithmetic of a model by running it once, on the meta device if it is there.
+"""The size of a model's work, counted by running it once, on the meta device if it is there.
 
-In: a module and the shape of one input row. Out: operations of its Linear and Conv layers, and how
-many numbers the widest of them gives. Shapes
-are what the layers meet on the way, so that pooling, striding and layers that are called twice
-count as they should.
+In: a module and the shape of one input row. Out: the arithmetic of its Linear and Conv layers, and
+how many numbers its layers give. Shapes are what the layers meet on the way, so that pooling,
+striding and layers that are called twice count as they should.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 
-def forward_flops(model: nn.Module, input_shape: Sequence[int]) -> float:
-    """Operations of one row's forward pass: two for each multiply-add of a Linear or Conv layer."""
-    # each number of the output is a sum over the weights of its feature or channel
-    return float(
-        sum(2 * numbers * per_number for numbers, per_number in _layers(model, input_shape))
-    )
+@dataclass(frozen=True)
+class Size:
+    """Of one row's forward pass.
+
+    Attributes:
+        flops: operations, two for each multiply-add of a Linear or Conv layer.
+        widest: numbers that the widest of those layers gives.
+        outputs: numbers that all layers give, norms and activations among them.
+    """
+
+    flops: float
+    widest: int
+    outputs: int
 
 
-def widest_output(model: nn.Module, input_shape: Sequence[int]) -> int:
-    """Numbers that the widest Linear or Conv layer gives for one row."""
-    return max(numbers for numbers, _ in _layers(model, input_shape))
+def size_per_row(model: nn.Module, input_shape: Sequence[int]) -> Size:
+    """Counts one row through `model`, which is left as it was."""
+    flops = widest = outputs = 0
 
+    def count(layer: nn.Module, inputs: Any, output: Tensor) -> None:
+        nonlocal flops, widest, outputs
+        outputs += output.numel()
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.Conv3d):
+            # each number of the output is a sum over the weights of its feature or channel
+            flops += 2 * output.numel() * layer.weight[0].numel()
+            widest = max(widest, output.numel())
 
-def _layers(model: nn.Module, input_shape: Sequence[int]) -> list[tuple[int, int]]:
-    """Of each call of a layer: numbers it gives for a row, weights in the sum for each."""
-    found: list[tuple[int, int]] = []
-
-    def note(layer: nn.Module, inputs: Any, output: Tensor) -> None:
-        weight = layer.weight
-        assert isinstance(weight, Tensor)
-        found.append((output.numel(), weight[0].numel()))
-
-    layers = [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.Conv3d)]
-    hooks = [layer.register_forward_hook(note) for layer in layers]
+    leaves = [part for part in model.modules() if not list(part.children())]
+    hooks = [leaf.register_forward_hook(count) for leaf in leaves]
     mode = model.training
     like = next(model.parameters())
     try:
@@ -50,4 +55,4 @@ def _layers(model: nn.Module, input_shape: Sequence[int]) -> list[tuple[int, int
         model.train(mode)
         for hook in hooks:
             hook.remove()
-    return found
+    return Size(float(flops), widest, outputs)

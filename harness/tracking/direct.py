@@ -135,7 +135,7 @@ class Direct:
 
     def artifacts(self, run_ids: Iterable[str]) -> dict[str, str]:
         """Where the files of runs belong: run id -> URI."""
-        with self._transaction() as connection:
+        with closing(sqlite3.connect(self._path, timeout=LOCK_SECONDS)) as connection:
             return {
                 run_id: uri
                 for run_id in run_ids

@@ -14,7 +14,6 @@ so that a stopped cell costs nothing more.
 from __future__ import annotations
 
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -27,6 +26,7 @@ from torch import Tensor
 
 from harness.data.loaders import Loader, stacked_batches, stacked_eval
 from harness.experiment import Cell
+from harness.processes import cores
 from harness.training.allocator import kept_memory
 from harness.training.evaluate import Sums, chance
 from harness.training.graph import prepare
@@ -166,11 +166,6 @@ def on_one_thread(step_flops: float) -> bool:
     """
     few = sys.platform == "linux" and cores() <= FEW_CORES  # elsewhere stacks are not side by side
     return step_flops < ONE_THREAD_FLOPS or few
-
-
-def cores() -> int:
-    """Those this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

@@ -12,11 +12,11 @@ import os
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
 
 from harness import models
 from harness.data.parquet import Card
 from harness.experiment import Cell
+from harness.models.flops import size_per_row
 from harness.optim import OPTIMIZERS
 
 SHARE = 0.5
@@ -44,7 +44,7 @@ def cell_bytes(cell: Cell, card: Card) -> int:
         model = models.build(config.model, card.input_shape, card.outputs)
     weights = sum(leaf.numel() for leaf in model.parameters())
     copies = 3 + len(OPTIMIZERS[config.optim.kind].slots)  # one more while an update is computed
-    row = torch.Size(card.input_shape).numel() + 3 * _outputs(model, card)
+    row = torch.Size(card.input_shape).numel() + 3 * size_per_row(model, card.input_shape).outputs
     return FLOAT_BYTES * (copies * weights + config.batch_size * row)
 
 
@@ -72,21 +72,3 @@ def _limits() -> list[int]:
         if text.isdigit():
             found.append(int(text))
     return found
-
-
-def _outputs(model: nn.Module, card: Card) -> int:
-    """Numbers that the layers give for one row."""
-    total = 0
-
-    def count(layer: nn.Module, inputs: object, output: Tensor) -> None:
-        nonlocal total
-        total += output.numel()
-
-    leaves = [part for part in model.modules() if not list(part.children())]
-    hooks = [leaf.register_forward_hook(count) for leaf in leaves]
-    model.eval()  # takes a single row, and draws no noise
-    with torch.no_grad():
-        model(torch.zeros(1, *card.input_shape, device="meta"))
-    for hook in hooks:
-        hook.remove()
-    return total

@@ -11,12 +11,11 @@ does. They are not used on a GPU, for large models, or with loaders that have wo
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
+import os
 import pickle
 import signal
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
@@ -29,7 +28,8 @@ from harness.data.augment import augmenting
 from harness.data.loaders import Loader
 from harness.errors import ResourceError
 from harness.experiment import Cell
-from harness.training.loop import Epoch, Outcome, Stop, cores, on_one_thread, train
+from harness.processes import begin, cores, forking
+from harness.training.loop import Epoch, Outcome, Stop, on_one_thread, train
 from harness.training.memory import is_out_of_memory
 from harness.training.stack import STEP_PER_FORWARD, Stack
 from harness.training.step import Executor, choose_executor
@@ -38,7 +38,6 @@ FEWEST_CELLS = 4
 """A stack of small cells is not split into parts of fewer: they would cost more than they gain."""
 SMALL_FLOPS = 1e8
 """A cell is small while its step is below this; beyond, one on each core is best."""
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if sys.platform != "win32" else ()
 
 
 @dataclass(frozen=True)
@@ -191,28 +190,20 @@ def _too_large(job: Job, cells: int) -> ResourceError:
 def _start(job: Job, loader: Loader) -> tuple[Connection, Any]:
     context = multiprocessing.get_context("fork")
     reader, writer = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(job, loader, reader, writer), daemon=True)
-    # a signal between the fork and the child's first line would run the parent's handler there
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        with warnings.catch_warnings():
-            # Python 3.12 warns of threads at a fork; the child uses none of them
-            warnings.simplefilter("ignore", DeprecationWarning)
-            process.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    process = context.Process(
+        target=_work, args=(job, loader, reader, writer, os.getpid()), daemon=True
+    )
+    with forking():
+        process.start()
     writer.close()
     return reader, process
 
 
-def _work(job: Job, loader: Loader, reader: Connection, writer: Connection) -> None:
+def _work(job: Job, loader: Loader, reader: Connection, writer: Connection, parent: int) -> None:
     """The child: sends every event, None at the end, an exception where there was one."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    reader.close()  # or a dead parent would leave the pipe open
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent acts
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    begin(parent)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    reader.close()  # or a dead parent would leave the pipe open
     torch.set_num_threads(1)
     try:
         for event in _events(job, loader):
@@ -222,9 +213,6 @@ def _work(job: Job, loader: Loader, reader: Connection, writer: Connection) -> N
         pass
     except BaseException as error:
         writer.send_bytes(pickle.dumps(error))
-
-
-PR_SET_PDEATHSIG = 1
 
 
 def _packed(event: Event, cells: Sequence[Cell]) -> tuple[Any, ...]:

@@ -21,7 +21,7 @@ from harness import models, schedules, streams
 from harness.config import TrainConfig
 from harness.experiment import Cell
 from harness.models import stacked
-from harness.models.flops import forward_flops, widest_output
+from harness.models.flops import size_per_row
 from harness.models.mlp import Dropout
 from harness.optim import OPTIMIZERS
 
@@ -100,8 +100,9 @@ class Stack:
             model = models.build(cell.config.model, input_shape, outputs, dropout)
             models.initialise(model, cell.config.model.init, cell.seed)
             built.append(model.to(device=self.device, dtype=dtype))
-        self.step_flops = STEP_PER_FORWARD * self.batch_size * forward_flops(built[0], input_shape)
-        self.widest = self.batch_size * widest_output(built[0], input_shape)
+        size = size_per_row(built[0], input_shape)
+        self.step_flops = STEP_PER_FORWARD * self.batch_size * size.flops
+        self.widest = self.batch_size * size.widest
         self.params, self.buffers = stack_module_state(built)
         self.module: nn.Module = built[0].to("meta")  # the code; the numbers are in params, buffers
         self.has_stacked_form = stacked.has_stacked_form(self.module)

@@ -19,7 +19,6 @@ from filelock import Timeout
 from optuna.trial import Trial as LiveTrial
 
 from harness.cells import (
-    Entry,
     Parent,
     Preparing,
     Show,
@@ -39,6 +38,7 @@ from harness.project import Project
 from harness.recording import Options, comparison_tags
 from harness.space import LEAST_SEEDS
 from harness.study import StudyPlan, StudyResult, Trial, rows_of_epoch, trial_name
+from harness.tracking import NewCell
 from harness.training.grouping import MOST_CELLS, group
 from harness.training.loop import Epoch, Outcome
 from harness.tuning import journal as journals
@@ -287,10 +287,10 @@ def _read_back(going: _Going, earlier: Finished) -> Scored:
     )
 
 
-def _entry(cell: Cell, number: int, drawn: StudyPlan) -> Entry:
+def _entry(cell: Cell, number: int, drawn: StudyPlan) -> NewCell:
     values = {key: cell.config.flat().get(key) for key in drawn.study.space}
     several = f" s{cell.seed}" if len(drawn.study.seeds) > 1 else ""
-    return Entry(
+    return NewCell(
         f"{cell.variant}{several} {_short(values)}", values, {"harness.trial": str(number)}
     )
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.identity import git_state
+from harness.processes import cores
 
 Figures = Mapping[str, Any]
 """What one arm gave in one round, by name: numbers, or null where there was nothing to measure."""
@@ -101,7 +102,7 @@ def environment(packages: Iterable[str], root: Path) -> dict[str, Any]:
     """Machine, versions and the repository's state, as plain JSON. Names no host and no user."""
     return {
         "cpu": cpu_model(),
-        "cores": _cores(),
+        "cores": cores(),
         "memory_gib": _memory_gib(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
@@ -149,13 +150,6 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _cores() -> int | None:
-    """Those this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count()
 
 
 def _memory_gib() -> int | None:

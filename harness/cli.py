@@ -15,41 +15,11 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import click
 
 from harness.cli_data import data
+from harness.cli_options import DATA, DEVICE, PRECISION, SEEDS, SET
 from harness.space import COSTS, MOST_SEEDS, PRUNERS, SAMPLERS
 
 if TYPE_CHECKING:
     from harness.project import Project
-
-
-class _Seeds(click.ParamType):  # type: ignore[type-arg] # not generic in older click
-    """`8` means seeds 0 to 7; `0,3,7` means just those."""
-
-    name = "N|LIST"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if not isinstance(value, str):
-            return value
-        try:
-            listed = [int(part) for part in value.split(",") if part.strip()]
-        except ValueError:
-            self.fail(f"{value!r} is not a count (8) or a list (0,3,7)", param, ctx)
-        return listed[0] if "," not in value and listed else listed
-
-
-_SEEDS = _Seeds()
-_SET = click.option(
-    "--set", "assignments", metavar="KEY=VALUE", multiple=True, help="Change a setting; repeatable."
-)
-_DATA = click.option("--data", "data_name", metavar="NAME", help="Data set to run on.")
-_DEVICE = click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
-)
-
-_PRECISION = click.option(
-    "--precision",
-    type=click.Choice(["fp32", "tf32", "bf16"]),
-    help="Of matrix products [default: fp32].",
-)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 90})
@@ -73,9 +43,9 @@ def list_() -> None:
 
 @cli.command()
 @click.argument("name")
-@_SET
-@_DATA
-@click.option("--seeds", type=_SEEDS, help="A count (8) or a list (0,3,7).")
+@SET
+@DATA
+@click.option("--seeds", type=SEEDS, help="A count (8) or a list (0,3,7).")
 @click.option("--settings", "all_settings", is_flag=True, help="List every setting and its value.")
 def show(
     name: str,
@@ -96,12 +66,12 @@ def show(
 
 @cli.command()
 @click.argument("name")
-@_SET
-@_DATA
-@click.option("--seeds", type=_SEEDS, help="A count (8) or a list (0,3,7).")
+@SET
+@DATA
+@click.option("--seeds", type=SEEDS, help="A count (8) or a list (0,3,7).")
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training rows.")
-@_DEVICE
-@_PRECISION
+@DEVICE
+@PRECISION
 @click.option(
     "--stack",
     "executor",
@@ -206,11 +176,11 @@ def power(name: str, sd: float | None, effect: float | None) -> None:
     help="Seeds on which the best 3 trials meet the default.",
 )
 @click.option("--name", metavar="NAME", help="Keep it as a study of this name.")
-@_SET
-@_DATA
+@SET
+@DATA
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training rows.")
-@_DEVICE
-@_PRECISION
+@DEVICE
+@PRECISION
 def tune(
     study: str | None,
     trials: int | None,

@@ -36,7 +36,7 @@ LAYERS = (
     ("runner",),
     ("tuning", "lr_grid", "report"),
     ("listing", "console"),
-    ("commands", "cli_data"),
+    ("commands", "cli_data", "cli_options"),
     ("cli",),
 )
 """From the ground up: a module may import its own layer and those before it."""

@@ -16,6 +16,7 @@ from benchmarks import measure as measuring
 from benchmarks.data_path import memory, page, subject
 from benchmarks.interleave import interleave
 from benchmarks.measure import Goal
+from harness.processes import cores
 
 TITLE = "Data path: from PNGs to batches"
 MINUTES = 6.0
@@ -95,8 +96,7 @@ def run(work: list[dict[str, int]], folder: Path) -> list[dict[str, Any]]:
 
 def build(work: list[dict[str, int]], folder: Path) -> list[dict[str, Any]]:
     """Seconds to make the decoded cache, with one process and with all cores, and to open it."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    asked = [{**each, "processes": cores or 1} for each in work]
+    asked = [{**each, "processes": cores()} for each in work]
     found = []
     for number, _, each in interleave({"build": f"{HERE}.building:prepare"}, asked, folder):
         kept = {name: round(each[name], 4) for name in ("one", "all", "open")}

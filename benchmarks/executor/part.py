@@ -17,6 +17,7 @@ from typing import Any
 from benchmarks.executor import figures, page, rules, subject
 from benchmarks.executor.subject import Shape, Size, convnet, mlp
 from benchmarks.measure import spread
+from harness.processes import cores
 
 TITLE = "Batched or looped: the executor rule"
 MINUTES = 4
@@ -68,7 +69,7 @@ def _measure(rounds: int | None) -> dict[str, Any]:
         "setup": {
             "blocks": blocks,
             "threads": threads,
-            "processes": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1,
+            "processes": cores(),
             "one_thread_flops": loop.ONE_THREAD_FLOPS,
             "wide_numbers": step.WIDE_NUMBERS,
             "few_flops": step.FEW_FLOPS,

@@ -5,7 +5,6 @@ Without a CUDA device, or without the data set, nothing is measured and the page
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from benchmarks.ablation.subject import find_data
 from benchmarks.gpu import figures, page
 from benchmarks.gpu.subject import BASE, Size, open_project, plan_of, seed_by_seed
 from benchmarks.measure import significant, spread
+from harness.processes import cores
 
 if TYPE_CHECKING:
     from harness.data.loaders import Loader
@@ -269,8 +269,7 @@ def _has(each: Mapping[str, Any], precision: str) -> bool:
 
 def _workers(size: Size) -> list[int]:
     """Not more than there are cores, save the goal's own."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return list(dict.fromkeys([size.workers[0], *(min(n, cores or 1) for n in size.workers[1:])]))
+    return list(dict.fromkeys([size.workers[0], *(min(n, cores()) for n in size.workers[1:])]))
 
 
 def _flat(shape: Sequence[int], hidden: Sequence[int] | None, outputs: int) -> list[int]:

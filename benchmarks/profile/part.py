@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks.measure import significant
 from benchmarks.profile import bars, command, kernels, training
+from harness.processes import cores
 
 TITLE = "Where the time goes"
 MINUTES = 1.5
@@ -33,7 +34,7 @@ def measure(folder: Path, rounds: int | None) -> dict[str, Any]:
             "cells": training.CELLS,
             "epochs": EPOCHS,
             "command": "harness " + " ".join(COMMAND),
-            "cores": training.core_count(),
+            "cores": cores(),
             "cifar": [training.FEATURES, training.WIDTH, training.OUTPUTS, training.ROWS],
         },
         "steps": {

@@ -17,6 +17,7 @@ from unittest.mock import patch
 
 from benchmarks.profile import kernels
 from benchmarks.profile.clock import Clock
+from harness.processes import cores
 
 if TYPE_CHECKING:
     from harness.data.loaders import Loader
@@ -75,7 +76,7 @@ def cifar_step() -> dict[str, Any]:
 
     from benchmarks.executor import subject
 
-    torch.set_num_threads(core_count())
+    torch.set_num_threads(cores())
     shape = subject.mlp(FEATURES, WIDTH, 1, ROWS, OUTPUTS)
     settings = (*shape.settings, ("model.dropout", 0.2))
     stack, rows = subject.build(
@@ -130,13 +131,6 @@ def digits_epoch(folder: Path, epochs: int) -> dict[str, float]:
             elif number == epochs:
                 seconds = clock.read()
     return {name: 1000 * value / (epochs - 1) for name, value in seconds.items()}
-
-
-def core_count() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _profiled(epoch: Callable[[int], int], profiled: int, timed: int) -> dict[str, Any]:

@@ -82,7 +82,7 @@ class ParquetMapDataset(Dataset[Batch]):
         starts = self._ends[owners] - self._sizes[owners]
         images = [self._inputs[o][int(i)].as_py() for o, i in zip(owners, rows - starts)]
         return decode.decode_images(
-            images, self.card.input_shape, lambda i: _where(self._groups, int(rows[i]))
+            images, self.card.input_shape, lambda i: shards.where(self._groups, int(rows[i]))
         ), targets
 
     def _load(self) -> list[Any] | Tensor:
@@ -283,8 +283,3 @@ def _decoded(piece: _Piece) -> Batch:
 def _consumers() -> int:
     worker = get_worker_info()
     return 1 if worker is None else worker.num_workers
-
-
-def _where(groups: Sequence[RowGroup], row: int) -> str:
-    group = next(group for group in groups if row < group.first + group.rows)
-    return group.where(row - group.first)

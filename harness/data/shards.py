@@ -45,6 +45,12 @@ class RowGroup:
         return f"{self.path.name} row {self.first_in_file + row_in_group}"
 
 
+def where(groups: Sequence[RowGroup], row: int) -> str:
+    """How a message names a row of the split, counted from 0 in all its files."""
+    group = next(group for group in groups if row < group.first + group.rows)
+    return group.where(row - group.first)
+
+
 def find_shards(folder: Path, split: Split) -> list[Path]:
     """The split's files in order, from `folder` or its `data/`.
 

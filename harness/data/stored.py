@@ -83,9 +83,7 @@ class Window:
 
     def where(self, place: int) -> str:
         """How a message names the row at a place in the window."""
-        row = int(self.rows[place])
-        group = next(group for group in self.groups if row < group.first + group.rows)
-        return group.where(row - group.first)
+        return shards.where(self.groups, int(self.rows[place]))
 
     def _add(
         self, batch: Any, sizes: list[NDArray[np.int64]], missing: list[NDArray[np.bool_]]

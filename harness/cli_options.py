@@ -1,0 +1,39 @@
+"""Options that several commands have in common. Needs click alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+
+class Seeds(click.ParamType):  # type: ignore[type-arg] # not generic in older click
+    """`8` means seeds 0 to 7; `0,3,7` means just those."""
+
+    name = "N|LIST"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """A count, or a list of seeds."""
+        if not isinstance(value, str):
+            return value
+        try:
+            listed = [int(part) for part in value.split(",") if part.strip()]
+        except ValueError:
+            self.fail(f"{value!r} is not a count (8) or a list (0,3,7)", param, ctx)
+        return listed[0] if "," not in value and listed else listed
+
+
+SEEDS = Seeds()
+SET = click.option(
+    "--set", "assignments", metavar="KEY=VALUE", multiple=True, help="Change a setting; repeatable."
+)
+DATA = click.option("--data", "data_name", metavar="NAME", help="Data set to run on.")
+DEVICE = click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+)
+
+PRECISION = click.option(
+    "--precision",
+    type=click.Choice(["fp32", "tf32", "bf16"]),
+    help="Of matrix products [default: fp32].",
+)

@@ -1,7 +1,7 @@
 """Stacks of a given shape on made-up rows, and blocks of steps as the trainer runs them.
 
 In: a `Shape` and a number of cells. Out: seconds per cell and step, block by block. A block is one
-epoch of the trainer's own loop (`RUN_EPOCH`): batched steps of all cells, or all steps of one cell
+epoch of the trainer's own loop (`run_epoch`): batched steps of all cells, or all steps of one cell
 after those of another; losses and metrics are summed as in training. Rows are random and are not
 gathered anew: both executors would pay the same for that.
 """
@@ -68,14 +68,14 @@ class Rows:
         self.steps = 1
 
     def train_stacked(
-        self, seeds: Sequence[int], epoch: int, batch_size: int
+        self, seeds: Sequence[int], epoch: int, batch_size: int, skip: int = 0
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of all seeds."""
         for _ in range(self.steps):
             yield self.inputs, self.targets
 
     def train_batches(
-        self, seed: int, epoch: int, batch_size: int
+        self, seed: int, epoch: int, batch_size: int, skip: int = 0
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of one seed."""
         for _ in range(self.steps):
@@ -143,11 +143,11 @@ def cell_size(shape: Shape) -> Size:
 
 def run_block(stack: Stack, rows: Rows, executor: str, steps: int) -> float:
     """Seconds for one cell's step, in a block of `steps` steps of every cell."""
-    from harness.training.loop import RUN_EPOCH
+    from harness.training.epoch import run_epoch
 
     rows.steps, stack.step = steps, 0
     start = time.perf_counter()
-    RUN_EPOCH[executor](stack, rows, 1)
+    run_epoch(stack, rows, 1, executor)
     return (time.perf_counter() - start) / (steps * len(stack.cells))
 
 

@@ -1,7 +1,7 @@
 """Steps of a stack of K cells, three ways: with a CUDA graph, kernel by kernel, cell by cell.
 
 In: cells and an open loader on the device. Out: seconds of one step of all K cells. A block is one
-or more epochs of the trainer's own loop (`RUN_EPOCH`), gathering the rows included. The three ways
+or more epochs of the trainer's own loop (`run_epoch`), gathering the rows included. The three ways
 take turns with each other, with a large matrix product and with a copy: the device's clock moves
 with its load.
 """
@@ -89,18 +89,18 @@ def measure_point(cells: Sequence[Cell], loader: Loader, size: Size) -> dict[str
 
 def run_block(stack: Stack, loader: Loader, way: str, epochs: int, device: str) -> float:
     """Seconds of one step of every cell, in so many epochs of the trainer's loop."""
-    from harness.training.loop import RUN_EPOCH
+    from harness.training.epoch import run_epoch
 
     graph = stack.graph
     if way != "graph":
         stack.graph = None  # not recorded anew: the stack remembers that it was tried
-    run, wait, steps = RUN_EPOCH[EXECUTORS[way]], synchroniser(device), 0
+    wait, steps = synchroniser(device), 0
     try:
         wait()
         start = time.perf_counter()
         for epoch in range(1, epochs + 1):
             stack.step = 0  # the schedule has an end; the blocks go on
-            run(stack, loader, epoch)
+            run_epoch(stack, loader, epoch, EXECUTORS[way])
             steps += stack.step
         wait()
         return digits((time.perf_counter() - start) / steps)

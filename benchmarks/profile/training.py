@@ -232,10 +232,10 @@ def _ranged_iterator(name: str, function: Callable[..., Any]) -> Callable[..., A
 
 def _run_epoch(executor: str) -> Callable[..., Any]:
     from harness.training.allocator import kept_memory
-    from harness.training.loop import RUN_EPOCH
+    from harness.training.epoch import run_epoch
 
     def run(*given: Any) -> Any:
         with kept_memory():  # as the trainer has it
-            return RUN_EPOCH[executor](*given)
+            return run_epoch(*given, executor)
 
     return run

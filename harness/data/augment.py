@@ -179,18 +179,22 @@ class AugmentingLoader:
         self.card = loader.card
         self.workers = int(getattr(loader, "workers", 0))
 
-    def train_batches(self, seed: int, epoch: int, batch_size: int) -> Iterator[Batch]:
+    def train_batches(
+        self, seed: int, epoch: int, batch_size: int, skip: int = 0
+    ) -> Iterator[Batch]:
         """The epoch's batches in training order, the last partial one dropped."""
-        for inputs, targets in self.train_stacked([seed], epoch, batch_size):
+        for inputs, targets in self.train_stacked([seed], epoch, batch_size, skip):
             yield inputs[0], targets[0]
 
-    def train_stacked(self, seeds: Sequence[int], epoch: int, batch_size: int) -> Iterator[Batch]:
+    def train_stacked(
+        self, seeds: Sequence[int], epoch: int, batch_size: int, skip: int = 0
+    ) -> Iterator[Batch]:
         """`train_batches` of several seeds at once: inputs (S, B, *shape), targets (S, B[, 1])."""
         data, (_, height, width) = self.data, self.card.input_shape
         rows = self.loader.rows("train", seeds[0])
         steps: list[Draws] = []
         for number, (inputs, targets) in enumerate(
-            self.loader.train_stacked(seeds, epoch, batch_size)
+            self.loader.train_stacked(seeds, epoch, batch_size, skip), start=skip
         ):
             if not steps:
                 drawn = draw(seeds, epoch, rows - rows % batch_size, data, height, width)

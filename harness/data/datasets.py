@@ -134,7 +134,7 @@ class ParquetStreamDataset(IterableDataset[Batch]):
         self._kept: dict[Split, Window] = {}
         self._free = MEMORY_BYTES
         # shared memory: workers outlive an epoch and read here what the next one is
-        self._plan = torch.zeros(4 + MAX_STACK, dtype=torch.int64)
+        self._plan = torch.zeros(5 + MAX_STACK, dtype=torch.int64)
         self._plan.share_memory_()  # type: ignore[no-untyped-call]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -142,13 +142,21 @@ class ParquetStreamDataset(IterableDataset[Batch]):
         return {**self.__dict__, "_kept": {}, "_free": MEMORY_BYTES}
 
     def plan(
-        self, part: splits.Part, seeds: Sequence[int], epoch: int, batch_size: int, shuffled: bool
+        self,
+        part: splits.Part,
+        seeds: Sequence[int],
+        epoch: int,
+        batch_size: int,
+        shuffled: bool,
+        skip: int = 0,
     ) -> None:
         """What the next iteration yields, in this process and in workers already running.
 
+        The first `skip` batches are left out.
+
         Several seeds are read side by side, and their batches follow each other in one.
         """
-        numbers = [PARTS.index(part) * 2 + shuffled, epoch, batch_size, len(seeds), *seeds]
+        numbers = [PARTS.index(part) * 2 + shuffled, epoch, batch_size, skip, len(seeds), *seeds]
         self._plan[: len(numbers)] = torch.tensor(numbers)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -161,7 +169,7 @@ class ParquetStreamDataset(IterableDataset[Batch]):
         Raises:
             DataError: a file is damaged, or a row cannot be decoded.
         """
-        which, epoch, batch_size, count, *listed = self._plan.tolist()
+        which, epoch, batch_size, skip, count, *listed = self._plan.tolist()
         part, shuffled = PARTS[which // 2], bool(which % 2)
         split: Split = "test" if part == "test" else "train"
         groups = [] if split in self._kept else parquet.row_groups(self.card, split)
@@ -170,7 +178,7 @@ class ParquetStreamDataset(IterableDataset[Batch]):
         with ExitStack() as open_streams:
             streams = []
             for seed in listed[:count]:
-                visits = self._visits(part, seed, epoch, batch_size, shuffled)
+                visits = self._visits(part, seed, epoch, batch_size, shuffled, skip)
                 if window is not None:
                     streams.append(_cut(zip(repeat(window), visits), batch_size))
                     continue
@@ -199,7 +207,13 @@ class ParquetStreamDataset(IterableDataset[Batch]):
         return self._kept.get(split)
 
     def _visits(
-        self, part: splits.Part, seed: int, epoch: int, batch_size: int, shuffled: bool
+        self,
+        part: splits.Part,
+        seed: int,
+        epoch: int,
+        batch_size: int,
+        shuffled: bool,
+        skip: int,
     ) -> Iterator[Tensor]:
         """This consumer's rows in the order in which it takes them, window by window."""
         card = self.card
@@ -218,7 +232,8 @@ class ParquetStreamDataset(IterableDataset[Batch]):
         start = 0
         for window in windows:
             window = window[: max(total - start, 0)]
-            yield window[self._mine(torch.arange(start, start + len(window)) // batch_size)]
+            batches = torch.arange(start, start + len(window)) // batch_size - skip
+            yield window[(batches >= 0) & self._mine(batches)]
             start += len(window)
 
     def _mine(self, batches: Tensor) -> Tensor:

@@ -31,8 +31,10 @@ class Loader(Protocol):
 
     card: Card
 
-    def train_batches(self, seed: int, epoch: int, batch_size: int) -> Iterator[Batch]:
-        """The epoch's batches in training order, the last partial one dropped."""
+    def train_batches(
+        self, seed: int, epoch: int, batch_size: int, skip: int = 0
+    ) -> Iterator[Batch]:
+        """The epoch's batches in training order, from batch `skip` on, the partial one dropped."""
         ...
 
     def eval_batches(
@@ -41,7 +43,9 @@ class Loader(Protocol):
         """Every row of `part` in row order, the last batch as large as it comes."""
         ...
 
-    def train_stacked(self, seeds: Sequence[int], epoch: int, batch_size: int) -> Iterator[Batch]:
+    def train_stacked(
+        self, seeds: Sequence[int], epoch: int, batch_size: int, skip: int = 0
+    ) -> Iterator[Batch]:
         """`train_batches` of several seeds at once: inputs (S, B, *shape), targets (S, B[, 1])."""
         ...
 
@@ -85,10 +89,13 @@ def open_loader(
 
 
 def stacked_batches(
-    loader: Loader, seeds: Sequence[int], epoch: int, batch_size: int
+    loader: Loader, seeds: Sequence[int], epoch: int, batch_size: int, skip: int = 0
 ) -> Iterator[Batch]:
-    """One epoch of several seeds, side by side: inputs (S, B, *shape), targets (S, B[, 1])."""
-    return loader.train_stacked(seeds, epoch, batch_size)
+    """One epoch of several seeds, side by side: inputs (S, B, *shape), targets (S, B[, 1]).
+
+    The first `skip` batches are left out: they were trained on before.
+    """
+    return loader.train_stacked(seeds, epoch, batch_size, skip)
 
 
 def stacked_eval(loader: Loader, seeds: Sequence[int], batch_size: int) -> Iterator[Batch]:

@@ -77,13 +77,15 @@ class ResidentLoader:
         """How many rows the part has."""
         return len(self._rows(part, seed))
 
-    def train_batches(self, seed: int, epoch: int, batch_size: int) -> Iterator[Batch]:
+    def train_batches(
+        self, seed: int, epoch: int, batch_size: int, skip: int = 0
+    ) -> Iterator[Batch]:
         """The epoch's batches in training order, the last partial one dropped.
 
         Raises:
             ConfigError: a batch is larger than the training set.
         """
-        for inputs, targets in self.train_stacked([seed], epoch, batch_size):
+        for inputs, targets in self.train_stacked([seed], epoch, batch_size, skip):
             yield inputs[0], targets[0]
 
     def eval_batches(self, part: splits.Part, seed: int, batch_size: int) -> Iterator[Batch]:
@@ -93,7 +95,9 @@ class ResidentLoader:
         for inputs, targets in self._gather(split, rows, batch_size):
             yield inputs[0], targets[0]
 
-    def train_stacked(self, seeds: Sequence[int], epoch: int, batch_size: int) -> Iterator[Batch]:
+    def train_stacked(
+        self, seeds: Sequence[int], epoch: int, batch_size: int, skip: int = 0
+    ) -> Iterator[Batch]:
         """As `train_batches` for several seeds at once: inputs (S, B, *shape), targets (S, B[, 1]).
 
         Raises:
@@ -105,7 +109,7 @@ class ResidentLoader:
             splits.epoch_order(self._rows("train", seed), groups, window, seed, epoch)
             for seed in seeds
         ]
-        together = torch.stack(orders)[:, : steps * batch_size]
+        together = torch.stack(orders)[:, skip * batch_size : steps * batch_size]
         yield from self._gather("train", together, batch_size)
 
     def eval_stacked(self, seeds: Sequence[int], batch_size: int) -> Iterator[Batch]:

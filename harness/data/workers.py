@@ -65,9 +65,11 @@ class _WorkerLoader:
         train, validation = splits.split_rows(self.card.rows["train"], self.validation, seed)
         return len(train if part == "train" else validation)
 
-    def train_batches(self, seed: int, epoch: int, batch_size: int) -> Iterator[Batch]:
+    def train_batches(
+        self, seed: int, epoch: int, batch_size: int, skip: int = 0
+    ) -> Iterator[Batch]:
         """The epoch's batches in training order, the last partial one dropped."""
-        for inputs, targets in self.train_stacked([seed], epoch, batch_size):
+        for inputs, targets in self.train_stacked([seed], epoch, batch_size, skip):
             yield inputs[0], targets[0]
 
     def eval_batches(self, part: splits.Part, seed: int, batch_size: int) -> Iterator[Batch]:
@@ -75,10 +77,12 @@ class _WorkerLoader:
         for inputs, targets in self._read(part, [seed], 0, batch_size, shuffled=False):
             yield inputs[0], targets[0]
 
-    def train_stacked(self, seeds: Sequence[int], epoch: int, batch_size: int) -> Iterator[Batch]:
+    def train_stacked(
+        self, seeds: Sequence[int], epoch: int, batch_size: int, skip: int = 0
+    ) -> Iterator[Batch]:
         """`train_batches` of several seeds at once: inputs (S, B, *shape), targets (S, B[, 1])."""
         splits.whole_batches(self.rows("train", seeds[0]), batch_size, self.card.name)
-        yield from self._read("train", seeds, epoch, batch_size, shuffled=True)
+        yield from self._read("train", seeds, epoch, batch_size, shuffled=True, skip=skip)
 
     def eval_stacked(self, seeds: Sequence[int], batch_size: int) -> Iterator[Batch]:
         """The validation rows of several seeds: inputs (S, b, *shape), targets (S, b[, 1])."""
@@ -89,11 +93,17 @@ class _WorkerLoader:
         self._idle.clear()  # torch ends them when the last reference goes
 
     def _read(
-        self, part: splits.Part, seeds: Sequence[int], epoch: int, batch_size: int, shuffled: bool
+        self,
+        part: splits.Part,
+        seeds: Sequence[int],
+        epoch: int,
+        batch_size: int,
+        shuffled: bool,
+        skip: int = 0,
     ) -> Iterator[Batch]:
         # two iterations at once get a set of workers each
         source = self._idle.pop() if self._idle else self._source()
-        source.plan(part, seeds, epoch, batch_size, shuffled)
+        source.plan(part, seeds, epoch, batch_size, shuffled, skip)
         try:
             final = torch.empty(0)
             for received in _received(source.batches):
@@ -138,7 +148,13 @@ class _MapSource:
         self.batches = _data_loader(loader, _Answers(both), self.requests)
 
     def plan(
-        self, part: splits.Part, seeds: Sequence[int], epoch: int, batch_size: int, shuffled: bool
+        self,
+        part: splits.Part,
+        seeds: Sequence[int],
+        epoch: int,
+        batch_size: int,
+        shuffled: bool,
+        skip: int,
     ) -> None:
         card, loader = self.loader.card, self.loader
         orders = []
@@ -157,7 +173,7 @@ class _MapSource:
         together = torch.stack(orders).numpy()  # (S, rows)
         self.requests.listed = [
             (split, together[:, start : start + batch_size].reshape(-1))
-            for start in range(0, together.shape[1], batch_size)
+            for start in range(skip * batch_size, together.shape[1], batch_size)
         ]
 
 
@@ -177,13 +193,19 @@ class _StreamSource:
             self.batches = _data_loader(loader, _Stream(self.dataset), None)
 
     def plan(
-        self, part: splits.Part, seeds: Sequence[int], epoch: int, batch_size: int, shuffled: bool
+        self,
+        part: splits.Part,
+        seeds: Sequence[int],
+        epoch: int,
+        batch_size: int,
+        shuffled: bool,
+        skip: int,
     ) -> None:
         if len(seeds) > MAX_STACK:
             raise ConfigError(
                 f"{len(seeds)} seeds in one stack; the stream loader takes {MAX_STACK}"
             )
-        self.dataset.plan(part, seeds, epoch, batch_size, shuffled)
+        self.dataset.plan(part, seeds, epoch, batch_size, shuffled, skip)
 
 
 class _Requests(Sampler[Any]):

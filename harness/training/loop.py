@@ -9,14 +9,16 @@ kept, it leaves the stack at the end of the epoch, and it scores what a model th
 nothing would. A cell that ends a thousand times worse than it began has diverged as well.
 Whoever iterates may stop cells at the end of an epoch (`stop`); the others carry on without them,
 so that a stopped cell costs nothing more.
+
+A stack whose state was kept (`keeper`) goes on from there in another process (`start`), to the same
+bits as if nothing had happened.
 """
 
 from __future__ import annotations
 
 import math
 import sys
-import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
@@ -24,21 +26,15 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from harness.data.loaders import Loader, stacked_batches, stacked_eval
+from harness.data.loaders import Loader, stacked_eval
 from harness.experiment import Cell
 from harness.processes import cores
 from harness.training.allocator import kept_memory
+from harness.training.epoch import EpochResult, EpochSoFar, Keeper, run_epoch
 from harness.training.evaluate import Sums, chance
-from harness.training.graph import prepare
 from harness.training.precision import device_precision
 from harness.training.stack import Stack
-from harness.training.step import (
-    Executor,
-    batched_step,
-    compute_on_device,
-    evaluate_batch,
-    looped_step,
-)
+from harness.training.step import Executor, evaluate_batch
 
 Row = dict[str, float]
 EVAL_ROWS = 4096
@@ -56,11 +52,15 @@ size that was measured. With more cores there may be fewer large cells than core
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch gave: a row of metrics for each cell still in training."""
+    """What one epoch gave: a row of metrics for each cell still in training.
+
+    The epochs up to `kept` will not be trained again, whatever happens to the process.
+    """
 
     number: int
     rows: dict[Cell, Row]
     samples_per_second: float
+    kept: int = -1
 
 
 @dataclass(frozen=True)
@@ -85,71 +85,117 @@ Stop: TypeAlias = Callable[[Epoch], Collection[Cell]]
 """Which cells leave after an epoch. Not asked after the last one."""
 
 
+@dataclass(frozen=True)
+class Start:
+    """Where a stack goes on: after `epoch` whole epochs, and `within` the next one.
+
+    `first` and `last` are its cells' rows of epoch 0 and of `epoch`.
+    """
+
+    epoch: int
+    within: EpochSoFar | None
+    first: Mapping[Cell, Row]
+    last: Mapping[Cell, Row]
+
+
 def train(
     stack: Stack,
     loader: Loader,
     executor: Executor,
     test: bool = True,
     stop: Stop | None = None,
+    *,
+    keeper: Keeper | None = None,
+    start: Start | None = None,
 ) -> Iterator[Epoch | Outcome]:
     """Trains the stack to its last epoch. Without `test` the test set is not read (tuning).
 
+    `keeper` may keep the state of the stack after any step and any epoch; what was yielded by then
+    has been taken. `stack` is as it was kept where there is a `start`.
+
     Yields:
-        An `Epoch` for each epoch from 0, and an `Outcome` for each cell when it is done.
+        An `Epoch` for each epoch from 0 (or the first that `start` lacks), and an `Outcome` for
+        each cell when it is done.
     """
     with _threads(stack), device_precision(stack.config.precision), kept_memory():
-        last: dict[Cell, Row] = {}
-        first = rows = dict(zip(stack.cells, _validate(stack, loader, executor), strict=True))
-        yield Epoch(0, {cell: {"epoch": 0, "step": 0, **row} for cell, row in rows.items()}, 0.0)
-        for number in range(1, stack.epochs + 1):
-            start = time.perf_counter()
-            rates = stack.rates[stack.step]
-            losses, squared, sums = RUN_EPOCH[executor](stack, loader, number)
-            trained = sums.metrics("train")
-            seconds = time.perf_counter() - start
-            diverged_at = _first_not_finite(losses, stack.step - losses.shape[0])
+        if start is None:
+            validated = _validate(stack, loader, executor)
+            first: dict[Cell, Row] = {
+                cell: {"epoch": 0, "step": 0, **row}
+                for cell, row in zip(stack.cells, validated, strict=True)
+            }
+            yield Epoch(0, first, 0.0)
+            start = Start(0, None, first, {})
+        last = dict(start.last)
+        for number in range(start.epoch + 1, stack.epochs + 1):
+            so_far = start.within if number == start.epoch + 1 else None
+            done = run_epoch(stack, loader, number, executor, keeper, so_far)
             validated = _validate(stack, loader, executor)
             cells = len(stack.cells)
-            throughput = losses.shape[0] * stack.batch_size * cells / seconds
-            timing = {"train_seconds": seconds / cells, "samples_per_second": throughput}
-            epoch_rows: dict[Cell, Row] = {}
-            for k, cell in enumerate(stack.cells):
-                epoch_rows[cell] = {
-                    "epoch": number,
-                    "step": stack.step,
-                    **trained[k],
-                    **validated[k],
-                    "lr": float(rates[k]),
-                    "grad_norm": math.sqrt(squared[k]),
-                    **timing,
-                }
-            last.update(epoch_rows)
-            epoch = Epoch(number, epoch_rows, throughput)
+            throughput = stack.steps_per_epoch * stack.batch_size * cells / done.seconds
+            epoch = Epoch(number, _rows(stack, number, done, validated, throughput), throughput)
+            last.update(epoch.rows)
             yield epoch
+            diverged_at = _first_not_finite(done.losses, stack.step - stack.steps_per_epoch)
             left = [
                 _diverged(stack, loader, k, step, number, test) for k, step in diverged_at.items()
             ]
             asked = stop(epoch) if stop and number < stack.epochs else ()
             stopped = {k for k, cell in enumerate(stack.cells) if cell in asked} - set(diverged_at)
             for k in sorted(stopped):
-                row = _final_validation(epoch_rows[stack.cells[k]])
+                row = _final_validation(epoch.rows[stack.cells[k]])
                 left.append(Outcome(stack.cells[k], row, stack.weights(k), number, stopped=True))
             yield from _together(left)
-            if stopped or diverged_at:
+            if left:
                 kept = [k for k in range(cells) if k not in stopped and k not in diverged_at]
                 if not kept:
                     return
                 stack.keep(kept)
-        tested = _test(stack, loader, executor) if test else [{} for _ in stack.cells]
-        ended = []
-        for k, (cell, scores) in enumerate(zip(stack.cells, tested, strict=True)):
-            metrics = {**_final_validation(last[cell]), **scores}
-            if _exploded(metrics, last[cell], first[cell]):
-                ended.append(_diverged(stack, loader, k, stack.step, stack.epochs, test))
-            else:
-                weights = stack.weights(k)
-                ended.append(Outcome(cell, metrics, weights, stack.epochs, graph=stack.graph_note))
-        yield from _together(ended)
+            if keeper is not None and keeper.due():
+                keeper.save(stack, number, None)
+        yield from _together(_ended(stack, loader, executor, test, start.first, last))
+
+
+def _rows(
+    stack: Stack, number: int, done: EpochResult, validated: Sequence[Row], throughput: float
+) -> dict[Cell, Row]:
+    """What is on record of an epoch."""
+    trained = done.sums.metrics("train")
+    rates = stack.rates[(number - 1) * stack.steps_per_epoch]
+    return {
+        cell: {
+            "epoch": number,
+            "step": stack.step,
+            **trained[k],
+            **validated[k],
+            "lr": float(rates[k]),
+            "grad_norm": math.sqrt(done.squared[k]),
+            "train_seconds": done.seconds / len(stack.cells),
+            "samples_per_second": throughput,
+        }
+        for k, cell in enumerate(stack.cells)
+    }
+
+
+def _ended(
+    stack: Stack,
+    loader: Loader,
+    executor: Executor,
+    test: bool,
+    first: Mapping[Cell, Row],
+    last: Mapping[Cell, Row],
+) -> list[Outcome]:
+    """What becomes of the cells that trained to the last epoch."""
+    tested = _test(stack, loader, executor) if test else [{} for _ in stack.cells]
+    ended = []
+    for k, (cell, scores) in enumerate(zip(stack.cells, tested, strict=True)):
+        metrics = {**_final_validation(last[cell]), **scores}
+        if _exploded(metrics, last[cell], first[cell]):
+            ended.append(_diverged(stack, loader, k, stack.step, stack.epochs, test))
+        else:
+            weights = stack.weights(k)
+            ended.append(Outcome(cell, metrics, weights, stack.epochs, graph=stack.graph_note))
+    return ended
 
 
 def _together(outcomes: Sequence[Outcome]) -> Iterator[Outcome]:
@@ -177,54 +223,6 @@ def _threads(stack: Stack) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _batched_epoch(stack: Stack, loader: Loader, number: int) -> tuple[Tensor, list[float], Sums]:
-    """All steps of one epoch: losses (steps, K), last squared gradient norms, sums."""
-    stack.module.train()
-    sums = Sums(loader.card.task, loader.card.target_scale)
-    losses = []
-    squared = torch.zeros(len(stack.cells))
-    for inputs, targets in stacked_batches(loader, stack.seeds, number, stack.batch_size):
-        if stack.device.type == "cuda":
-            prepare(stack, inputs, targets, compute_on_device)
-        loss, outputs, norms = batched_step(stack, inputs, targets)
-        squared = squared if norms is None else norms
-        sums.add(loss, outputs, stack.of_cells(targets))
-        losses.append(loss)
-    return torch.stack(losses), squared.tolist(), sums
-
-
-def _looped_epoch(stack: Stack, loader: Loader, number: int) -> tuple[Tensor, list[float], Sums]:
-    """The same, one cell after another: its weights stay in cache for the whole epoch."""
-    stack.module.train()
-    per_cell: list[Tensor] = []
-    squared: list[float] = []
-    totals: list[dict[str, Tensor]] = []
-    steps = rows = 0
-    for own in stack.views:
-        sums = Sums(loader.card.task, loader.card.target_scale)
-        losses = []
-        norm = torch.zeros(())
-        batches = loader.train_batches(own.seed, number, stack.batch_size)
-        for ahead, (inputs, targets) in enumerate(batches):
-            loss, outputs, norm = looped_step(stack, own, stack.step + ahead, inputs, targets)
-            sums.add(loss.unsqueeze(0), outputs.unsqueeze(0), targets.unsqueeze(0))
-            losses.append(loss)
-        per_cell.append(torch.stack(losses))
-        squared.append(float(norm))
-        totals.append(sums.totals)
-        steps, rows = len(losses), sums.rows
-    stack.step += steps
-    joined = {name: torch.cat([total[name] for total in totals]) for name in totals[0]}
-    return (
-        torch.stack(per_cell, dim=1),
-        squared,
-        Sums(loader.card.task, loader.card.target_scale, rows, joined),
-    )
-
-
-RUN_EPOCH = {"batched": _batched_epoch, "looped": _looped_epoch}
 
 
 def _validate(stack: Stack, loader: Loader, executor: Executor) -> list[Row]:

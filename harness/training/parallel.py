@@ -19,7 +19,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import torch
 
@@ -29,7 +29,9 @@ from harness.data.loaders import Loader
 from harness.errors import ResourceError
 from harness.experiment import Cell
 from harness.processes import begin, cores, forking
-from harness.training.loop import Epoch, Outcome, Stop, on_one_thread, train
+from harness.training.epoch import Keeper
+from harness.training.evaluate import Sums
+from harness.training.loop import Epoch, Outcome, Start, Stop, on_one_thread, train
 from harness.training.memory import is_out_of_memory
 from harness.training.stack import STEP_PER_FORWARD, Stack
 from harness.training.step import Executor, choose_executor
@@ -38,6 +40,40 @@ FEWEST_CELLS = 4
 """A stack of small cells is not split into parts of fewer: they would cost more than they gain."""
 SMALL_FLOPS = 1e8
 """A cell is small while its step is below this; beyond, one on each core is best."""
+
+
+class Kept(Keeper, Protocol):
+    """Keeps what a stack gives outside of the process (`work/keeping.py`)."""
+
+    @property
+    def executor(self) -> Executor | None:
+        """How the stack was computed when it was kept; None: it begins."""
+        ...
+
+    @property
+    def dropout(self) -> bool | None:
+        """Whether the stack that was kept has dropout layers."""
+        ...
+
+    def begin(self, stack: Stack, executor: Executor, sums: Sums) -> Start | None:
+        """Brings the stack to where it goes on; None: at its beginning."""
+        ...
+
+    def epoch(self, event: Epoch) -> Epoch:
+        """Keeps an epoch's rows; returns what there is to tell."""
+        ...
+
+    def outcome(self, event: Outcome) -> Outcome:
+        """Keeps a finished cell; returns what there is to tell."""
+        ...
+
+    def part(self, cells: Sequence[Cell]) -> Kept:
+        """Keeps some of the cells by themselves."""
+        ...
+
+    def end(self) -> None:
+        """Every cell is done."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -49,19 +85,24 @@ class Job:
     asked: str = "auto"
     test: bool = True
     stop: Stop | None = None
+    kept: Kept | None = None
 
 
 @dataclass(frozen=True)
 class Started:
-    """The first event of a job."""
+    """The first event of a job; it goes on after `epoch` whole epochs."""
 
     executor: Executor
     epochs: int
+    epoch: int = 0
 
 
 @dataclass(frozen=True)
 class Restarted:
-    """Memory ran out: these cells begin again, fewer at a time. What they gave so far is void."""
+    """Memory ran out: these cells go on fewer at a time, from where they were kept.
+
+    Where they were not, they begin again, and what they gave so far is void.
+    """
 
     cells: Sequence[Cell]
 
@@ -162,9 +203,12 @@ def _events(job: Job, loader: Loader) -> Iterator[Event]:
     yield Restarted(left)
     half = -(-len(left) // 2)
     for part in (left[:half], left[half:]):
-        for event in _events(replace(job, cells=part), loader):
+        kept = job.kept and job.kept.part(part)
+        for event in _events(replace(job, cells=part, kept=kept), loader):
             if not isinstance(event, Started):
                 yield event
+    if job.kept is not None:
+        job.kept.end()
 
 
 def _stack_events(job: Job, loader: Loader) -> Iterator[Event]:
@@ -172,11 +216,22 @@ def _stack_events(job: Job, loader: Loader) -> Iterator[Event]:
     assert config.batch_size is not None, "settings are resolved before training"
     steps = loader.rows("train", job.cells[0].seed) // config.batch_size
     card = loader.card
-    stack = Stack(job.cells, card.input_shape, card.outputs, steps, job.device)
-    executor = choose_executor(stack, job.asked)
-    yield Started(executor, stack.epochs)
+    kept, start = job.kept, None
+    dropout = kept.dropout if kept is not None else None
+    stack = Stack(job.cells, card.input_shape, card.outputs, steps, job.device, dropout=dropout)
+    executor = (kept and kept.executor) or choose_executor(stack, job.asked)
+    if kept is not None:
+        start = kept.begin(stack, executor, Sums(card.task, card.target_scale))
+    yield Started(executor, stack.epochs, start.epoch if start else 0)
     loader = augmenting(loader, config.data)
-    yield from train(stack, loader, executor, job.test, job.stop)
+    events = train(stack, loader, executor, job.test, job.stop, keeper=kept, start=start)
+    for event in events:
+        if kept is None:
+            yield event
+        else:
+            yield kept.epoch(event) if isinstance(event, Epoch) else kept.outcome(event)
+    if kept is not None:
+        kept.end()
 
 
 def _too_large(job: Job, cells: int) -> ResourceError:
@@ -218,13 +273,13 @@ def _work(job: Job, loader: Loader, reader: Connection, writer: Connection, pare
 def _packed(event: Event, cells: Sequence[Cell]) -> tuple[Any, ...]:
     """An event as cheap bytes: cells by number, weights as arrays."""
     if isinstance(event, Started):
-        return "started", event.executor, event.epochs
+        return "started", event.executor, event.epochs, event.epoch
     numbers = {cell: number for number, cell in enumerate(cells)}
     if isinstance(event, Restarted):
         return "restarted", [numbers[cell] for cell in event.cells]
     if isinstance(event, Epoch):
         rows = {numbers[cell]: row for cell, row in event.rows.items()}
-        return "epoch", event.number, rows, event.samples_per_second
+        return "epoch", event.number, rows, event.samples_per_second, event.kept
     weights = {name: tensor.numpy() for name, tensor in event.weights.items()}
     flags = event.diverged_step, event.stopped, event.more
     facts = (event.metrics, weights, event.epochs, *flags)
@@ -251,8 +306,8 @@ def _receive(reader: Connection, process: Any, job: Job) -> Event | None:
     if kind == "restarted":
         return Restarted([job.cells[k] for k in facts[0]])
     if kind == "epoch":
-        number, rows, speed = facts
-        return Epoch(number, {job.cells[k]: row for k, row in rows.items()}, speed)
+        number, rows, *rest = facts
+        return Epoch(number, {job.cells[k]: row for k, row in rows.items()}, *rest)
     number, (metrics, weights, *rest) = facts
     tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
     return Outcome(job.cells[number], metrics, tensors, *rest)

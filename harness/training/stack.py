@@ -88,13 +88,15 @@ class Stack:
         steps_per_epoch: int,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        dropout: bool | None = None,
     ) -> None:
+        """`dropout` builds dropout layers even where no rate is above zero, for `load`."""
         self.cells = list(cells)
         self.device, self.dtype = torch.device(device), dtype
         self.config = cells[0].config
         self.batch_size, self.epochs = _sizes(self.config)
         self.step, self.steps_per_epoch = 0, steps_per_epoch
-        dropout = any(cell.config.model.dropout > 0 for cell in cells)
+        dropout = dropout or any(cell.config.model.dropout > 0 for cell in cells)
         built = []
         for cell in cells:
             model = models.build(cell.config.model, input_shape, outputs, dropout)
@@ -196,6 +198,37 @@ class Stack:
         """Parameters and running statistics of one cell, on the CPU, by the module's own names."""
         both: dict[str, Any] = {**self.params, **self.buffers}
         return {name: both[name][k].detach().cpu().clone() for name in self.module.state_dict()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that training changes, by name, (K, ...) each; `load` takes it back."""
+        return {
+            **{f"params.{name}": leaf.detach() for name, leaf in self.params.items()},
+            **{f"buffers.{name}": buffer for name, buffer in self.buffers.items()},
+            **{
+                f"slots.{slot}.{number}": state
+                for slot, states in self.slots.items()
+                for number, state in enumerate(states)
+            },
+        }
+
+    def load(self, tensors: Mapping[str, Tensor], step: int) -> None:
+        """Takes over the state that `tensors` gave at that step, of the same cells.
+
+        Raises:
+            ValueError: it is that of another stack.
+        """
+        own = self.tensors()
+        different = set(own.keys() ^ tensors.keys()) | {
+            name
+            for name in own.keys() & tensors.keys()
+            if own[name].shape != tensors[name].shape or own[name].dtype != tensors[name].dtype
+        }
+        if different:
+            raise ValueError(f"another shape, or not there: {', '.join(sorted(different)[:5])}")
+        with torch.no_grad():
+            for name, tensor in own.items():
+                tensor.copy_(tensors[name])
+        self.step = step
 
     def _allocate_noise(self) -> None:
         self._generator = torch.Generator(device=self.device)

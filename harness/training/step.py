@@ -199,5 +199,15 @@ def _typed(stack: Stack, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tenso
 
 
 def _squared_norms(grads: Sequence[Tensor], cells: int) -> Tensor:
-    norms = [torch.linalg.vector_norm(grad.reshape(cells, -1), dim=1) for grad in grads]
-    return torch.stack(norms).square_().sum(0)
+    """Squared gradient norms (cells,) over all leaves, (cells, ...) each."""
+    rows = [grad.reshape(cells, -1) for grad in grads]
+    if grads[0].device.type == "cpu":
+        # each cell's by itself: in which order a row of a matrix is summed depends on its neighbours
+        each = torch._foreach_norm([own for row in rows for own in row.unbind()])
+        norms = list(torch.stack(list(each)).view(len(rows), cells))
+    else:
+        norms = [torch.linalg.vector_norm(row, dim=1) for row in rows]
+    total = torch.zeros_like(norms[0])
+    for norm in norms:
+        total.addcmul_(norm, norm)
+    return total

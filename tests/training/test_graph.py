@@ -80,7 +80,7 @@ def test_a_stack_trains_with_a_graph_as_without(loader_for, monkeypatch):
         return [next(iter(epoch.rows))]  # a graph is of its cells: the rest get a new one
 
     eager = list(train(new_stack(loader, "adam"), loader, "batched", stop=drop))
-    monkeypatch.setattr(loop, "batched_step", pretend)
+    monkeypatch.setattr(epoch, "batched_step", pretend)
     other = list(train(new_stack(loader, "adam"), loader, "batched", stop=drop))
     assert [type(event) for event in eager] == [type(event) for event in other]
     ends = [[e for e in events if isinstance(e, Outcome)] for events in (eager, other)]

@@ -28,14 +28,14 @@ def five():
 @pytest.fixture
 def small_machine(monkeypatch):
     """Runs out of memory in the second epoch of a stack of more than `MOST` cells."""
-    step = loop.batched_step
+    step = epoch.batched_step
 
     def limited(stack, inputs, targets):
         if len(stack.cells) > MOST and stack.step > stack.steps_per_epoch:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return step(stack, inputs, targets)
 
-    monkeypatch.setattr(loop, "batched_step", limited)
+    monkeypatch.setattr(epoch, "batched_step", limited)
 
 
 def outcomes(events):
@@ -81,7 +81,7 @@ def test_one_cell_cannot_be_split(loader_for, five, monkeypatch):
     def never(stack, *rows):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(loop, "batched_step", never)
+    monkeypatch.setattr(epoch, "batched_step", never)
     with pytest.raises(ResourceError, match="with 1 cell") as caught:
         list(train_jobs([Job(five[:1], asked="batched")], loader_for("digits")))
     assert "batch_size" in " ".join(caught.value.details)

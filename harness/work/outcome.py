@@ -1,0 +1,117 @@
+"""What a finished cell leaves in its folder, until the store has it: files, and what became of it.
+
+In: an `Outcome` of the trainer and the cell's curves. Out: config.json (every setting),
+history.parquet (a row per epoch), weights.safetensors, and outcome.json, which comes last, names
+the others by their SHA-256 and makes the cell a finished one.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness import durable, identity
+from harness.config import TrainConfig
+from harness.errors import IntegrityError
+from harness.work.folders import CONFIG, CURVES, OUTCOME, WEIGHTS
+
+if TYPE_CHECKING:
+    import torch
+
+    from harness.training.loop import Outcome
+
+FILES = (CONFIG, CURVES, WEIGHTS)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished cell as its folder has it; `sha256` is by file name."""
+
+    metrics: Mapping[str, float]
+    epochs: int
+    diverged_step: int | None
+    stopped: bool
+    graph: str
+    sha256: Mapping[str, str]
+    tags: Mapping[str, str]
+
+
+def write(
+    folder: Path,
+    config: TrainConfig,
+    history: Sequence[Mapping[str, float]],
+    outcome: Outcome,
+    tags: Mapping[str, str],
+) -> None:
+    """Makes the cell of the folder a finished one; `tags` say how it was trained.
+
+    Raises:
+        ResourceError: it cannot be written; the cell is then unfinished, as before.
+    """
+    contents = {
+        CONFIG: identity.to_json(config.flat()).encode(),
+        CURVES: curves(history),
+        WEIGHTS: _weights(outcome.weights),
+    }
+    for name, content in contents.items():
+        durable.write_whole(folder / name, content)
+    durable.write_json(
+        folder / OUTCOME,
+        {
+            "metrics": {name: _plain(value) for name, value in outcome.metrics.items()},
+            "epochs": outcome.epochs,
+            "diverged_step": outcome.diverged_step,
+            "stopped": outcome.stopped,
+            "graph": outcome.graph,
+            "sha256": {name: durable.sha256_of(folder / name) for name in contents},
+            "tags": dict(tags),
+        },
+    )
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the cell of the folder is done."""
+    return (folder / OUTCOME).is_file()
+
+
+def read(folder: Path) -> Finished:
+    """What became of the cell of the folder, whose files are what they were.
+
+    Raises:
+        IntegrityError: one of them is damaged.
+        FileNotFoundError: the cell is not finished.
+    """
+    found = durable.read_json(folder / OUTCOME)
+    for name, sha256 in found["sha256"].items():
+        path = folder / name
+        if not path.is_file() or durable.sha256_of(path) != sha256:
+            raise IntegrityError(
+                f"{path} is damaged: it is not what was written when its cell finished",
+                "train that cell anew: the same command with --restart",
+            )
+    return Finished(**{**found, "metrics": {k: float(v) for k, v in found["metrics"].items()}})
+
+
+def curves(history: Sequence[Mapping[str, float]]) -> bytes:
+    """Rows of metrics as Parquet, every page with a checksum; what a row lacks is null."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = list(dict.fromkeys(name for row in history for name in row))
+    table = pa.table({name: [row.get(name) for row in history] for name in columns})
+    content = io.BytesIO()
+    pq.write_table(table, content, write_page_checksum=True)
+    return content.getvalue()
+
+
+def _weights(tensors: Mapping[str, torch.Tensor]) -> bytes:
+    import safetensors.torch
+
+    return safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()})
+
+
+def _plain(value: float) -> Any:
+    return value if value - value == 0 else str(float(value))

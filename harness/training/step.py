@@ -202,7 +202,7 @@ def _squared_norms(grads: Sequence[Tensor], cells: int) -> Tensor:
     """Squared gradient norms (cells,) over all leaves, (cells, ...) each."""
     rows = [grad.reshape(cells, -1) for grad in grads]
     if grads[0].device.type == "cpu":
-        # each cell's by itself: in which order a row of a matrix is summed depends on its neighbours
+        # each cell's by itself: how a row of a matrix is summed depends on its neighbours
         each = torch._foreach_norm([own for row in rows for own in row.unbind()])
         norms = list(torch.stack(list(each)).view(len(rows), cells))
     else:

@@ -119,12 +119,21 @@ def save(
     durable.write_whole(_sidecar(path), f"{_sha256(content)}  {path.name}\n".encode())
     durable.write_whole(path, content)
     for old in files(folder)[KEPT:]:
-        remove(old)
+        _remove(old)
     return path
 
 
-def remove(path: Path) -> None:
-    """Removes a checkpoint, and then its checksum."""
+def clear(folder: Path) -> None:
+    """Removes a stack's files; the newest last, so that a kill in between leaves a usable one."""
+    for path in reversed(files(folder)):
+        _remove(path)
+    if folder.is_dir():
+        for path in folder.iterdir():  # a kill may have left a checksum without its file
+            path.unlink(missing_ok=True)
+        folder.rmdir()
+
+
+def _remove(path: Path) -> None:
     path.unlink(missing_ok=True)
     _sidecar(path).unlink(missing_ok=True)
 

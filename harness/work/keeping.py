@@ -92,7 +92,7 @@ class Keeping:
         self._rest(0.0)
         folder = self._stack_folder()
         if self.resumed is None:
-            _clear(folder)
+            checkpoint.clear(folder)
             return None
         if folder.is_dir():
             durable.remove_partial(folder)
@@ -162,7 +162,7 @@ class Keeping:
 
     def end(self) -> None:
         """Every cell is on the disk: its checkpoints go."""
-        _clear(self._stack_folder())
+        checkpoint.clear(self._stack_folder())
 
     def _known(self, folder: Path) -> list[history.Row]:
         """The rows of a cell so far."""
@@ -288,13 +288,3 @@ def _some_parts(tensors: Mapping[str, Tensor], places: Sequence[int]) -> dict[st
         if part in numbers:
             found[f"{numbers[part]}.{rest}"] = tensor
     return found
-
-
-def _clear(folder: Path) -> None:
-    """Removes a stack's files; the newest last, so that a kill in between leaves a usable one."""
-    for path in reversed(checkpoint.files(folder)):
-        checkpoint.remove(path)
-    (folder / STACK).unlink(missing_ok=True)
-    if folder.is_dir():
-        durable.remove_partial(folder)
-        folder.rmdir()

@@ -8,7 +8,7 @@ from test_stacked_equals_solo import OPTIMIZERS, make_cells
 
 from harness.config import MLP, Constant, TrainConfig
 from harness.data.loaders import stacked_batches
-from harness.training import graph, loop
+from harness.training import epoch, graph
 from harness.training.loop import Outcome, train
 from harness.training.stack import Stack
 from harness.training.step import batched_step, compute_on_device

@@ -10,7 +10,7 @@ from harness import cells
 from harness.cells import Stacked, Watch
 from harness.config import MLP, SGD, Adam, TrainConfig
 from harness.errors import ResourceError
-from harness.training import loop, memory
+from harness.training import epoch, memory
 from harness.training.loop import Epoch, Outcome
 from harness.training.parallel import Job, Restarted, Started, train_jobs
 from harness.training.stack import Stack

@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import click
 
 from harness.cli_data import data
-from harness.cli_options import DATA, DEVICE, PRECISION, SEEDS, SET
+from harness.cli_options import DATA, DEVICE, PRECISION, SEEDS, SET, care
 from harness.space import COSTS, MOST_SEEDS, PRUNERS, SAMPLERS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harness.commands.opening import Care
     from harness.project import Project
 
 
@@ -94,6 +97,7 @@ def show(
 @click.option("--trials", type=click.IntRange(min=1), help="Trials for each search [default: 16].")
 @click.option("--lr-grid", is_flag=True, help="Train at nine learning rates instead.")
 @click.option("--rates", type=click.IntRange(9, 17), help="Learning rates of the grid, up to 17.")
+@care
 def run(
     name: str,
     assignments: tuple[str, ...],
@@ -111,6 +115,7 @@ def run(
     trials: int | None,
     lr_grid: bool,
     rates: int | None,
+    **given: Any,
 ) -> None:
     """Train every variant of experiment NAME with every seed, and compare them."""
     from harness.plan import with_options
@@ -131,8 +136,9 @@ def run(
     from harness.commands.run import Asked, run_experiment
 
     asked = Asked(
-        settings, seeds, data_name, device, executor, dry_run, fresh, _width(), tune, trials or 16
-    )
+        settings, seeds, data_name, device, executor, dry_run, fresh, _width(), tune, trials or 16,
+        _care(given, fresh),
+    )  # fmt: skip
     if lr_grid:
         from harness.commands.lr_grid import run_grid
 
@@ -181,6 +187,7 @@ def power(name: str, sd: float | None, effect: float | None) -> None:
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training rows.")
 @DEVICE
 @PRECISION
+@care
 def tune(
     study: str | None,
     trials: int | None,
@@ -190,6 +197,11 @@ def tune(
     device: str,
     precision: str | None,
     fresh_seeds: int,
+    restart: bool,
+    no_wait: bool,
+    save_every: float,
+    force: bool,
+    require_tracking: bool,
     **changes: Any,
 ) -> None:
     """Search the settings of STUDY (by default the only one) with Optuna.
@@ -202,7 +214,16 @@ def tune(
     settings = with_options(_settings(assignments), epochs=epochs, precision=precision)
     from harness.commands.tune import TuneAsked, tune_study
 
-    asked = TuneAsked(trials, changes, settings, data_name, device, fresh_seeds, _width())
+    care = _care(
+        {
+            "restart": restart,
+            "no_wait": no_wait,
+            "save_every": save_every,
+            "force": force,
+            "require_tracking": require_tracking,
+        }
+    )
+    asked = TuneAsked(trials, changes, settings, data_name, device, fresh_seeds, _width(), care)
     tune_study(project, study, asked)
 
 
@@ -347,6 +368,18 @@ def _project() -> Project:
     from harness.project import find_project
 
     return find_project()
+
+
+def _care(given: Mapping[str, Any], fresh: bool = False) -> Care:
+    from harness.commands.opening import Care
+
+    return Care(
+        save_seconds=given["save_every"],
+        restart=given["restart"] or fresh,
+        wait=not given["no_wait"],
+        force=given["force"],
+        require_tracking=given["require_tracking"],
+    )
 
 
 def _settings(assignments: tuple[str, ...]) -> dict[str, Any]:

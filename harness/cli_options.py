@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class Seeds(click.ParamType):  # type: ignore[type-arg] # not generic in older click
@@ -36,4 +39,29 @@ PRECISION = click.option(
     "--precision",
     type=click.Choice(["fp32", "tf32", "bf16"]),
     help="Of matrix products [default: fp32].",
+)
+
+
+def care(command: Command) -> Command:
+    """The options that say how unfinished work is kept, shared and gone on with."""
+    for option in reversed(CARE):
+        command = option(command)
+    return command
+
+
+CARE = (
+    click.option("--restart", is_flag=True, help="Begin unfinished cells anew."),
+    click.option("--no-wait", is_flag=True, help="Do not wait for cells another process trains."),
+    click.option(
+        "--save-every",
+        type=click.FloatRange(min=0),
+        default=5.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="Keep the state of training so often; 0: after every step.",
+    ),
+    click.option("--force", is_flag=True, help="Train even if the disk looks too full."),
+    click.option(
+        "--require-tracking", is_flag=True, help="Stop when results cannot be put on record."
+    ),
 )

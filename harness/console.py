@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Self
 
 import click
 
+from harness.listing import field
+
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
@@ -23,8 +25,8 @@ class TrainingDisplay:
 
     line_seconds = 15.0
 
-    def __init__(self, label_width: int) -> None:
-        self.label_width = label_width
+    def __init__(self, label_width: int, width: int = 80) -> None:
+        self.label_width, self.width = label_width, width
         self.bars: Bars | None = _bars() if sys.stdout.isatty() else None
         self.tasks: dict[str, TaskID] = {}
         self.last_line = time.monotonic()
@@ -64,6 +66,14 @@ class TrainingDisplay:
         elif done >= total or time.monotonic() - self.last_line > self.line_seconds:
             click.echo(f"  {what}  {done:,}/{total:,}")
             self.last_line = time.monotonic()
+
+    def note(self, text: str) -> None:
+        """Shows something that a person should know."""
+        for line in field("note", text, self.width):
+            if self.bars:
+                self.bars.console.print(line, markup=False, highlight=False)
+            else:
+                click.echo(line)
 
     def _bar(self, bars: Bars, at: Progress) -> None:
         text = self._text(at)

@@ -61,10 +61,20 @@ class RunsFailedError(HarnessError):
     exit_code = 8
 
 
+class VerificationError(HarnessError):
+    """A recorded result is not what training it again gives, or not what was recorded."""
+
+    exit_code = 9
+
+
 class TrackingError(HarnessError):
     """The tracking store cannot be used."""
 
     exit_code = 10
+
+
+class StoreAwayError(TrackingError):
+    """The store does not answer now; later it may. What was to be recorded can wait."""
 
 
 class Interrupted(BaseException):

@@ -1,4 +1,4 @@
-"""Writes runs: the histories, artifacts, params and tags of cells.
+"""What a run holds: the params, tags and data set of cells and comparisons.
 
 A cell's run holds its main settings as params, its origin as tags, a metric row per epoch, and
 three files: config.json (every setting), history.parquet (a row per epoch), weights.safetensors.
@@ -6,29 +6,16 @@ three files: config.json (every setting), history.parquet (a row per epoch), wei
 
 from __future__ import annotations
 
-import shutil
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
-import safetensors.torch
-import torch
 
 from harness import identity
 from harness.experiment import Cell
 from harness.plan import Plan
-from harness.tracking import DoneCell
-from harness.training.loop import Epoch, Outcome
 
 if TYPE_CHECKING:
     from harness.tracking import DatasetInfo
-    from harness.tracking.store import Store
-
-Row = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -39,93 +26,16 @@ class Options:
     executor: str = "auto"
     command: str = ""
     environment: Mapping[str, Any] = field(default_factory=dict)
+    save_seconds: float = 5.0
+    """At least so many between two checkpoints of a stack; 0: one after every step."""
+    restart: bool = False
+    """Whether unfinished work begins anew."""
+    wait: bool = True
+    """Whether cells that another process trains are waited for."""
+    told: Callable[[str], None] = field(default=lambda note: None, compare=False, repr=False)
+    """Called with what a person should know."""
     test_reads: Mapping[str, int] = field(default_factory=dict)
     """`cells` that have read this test set for this experiment, and the distinct `decisions`."""
-
-
-class Recorder:
-    """Writes the epochs and outcomes of cells into their runs, some seconds at a time.
-
-    `open_runs` are those that have begun and are not on record as finished.
-    """
-
-    flush_seconds = 10.0
-
-    def __init__(self, store: Store, work: Path) -> None:
-        self.store, self.work = store, work
-        self.open_runs: dict[Cell, str] = {}
-        self.history: dict[Cell, list[Row]] = {}
-        self.logged: dict[Cell, int] = {}
-        self.restarted: set[Cell] = set()
-        self.last_flush = time.monotonic()
-
-    def begin(self, cell: Cell, run_id: str) -> None:
-        """Takes charge of a run that has just begun."""
-        self.open_runs[cell], self.history[cell], self.logged[cell] = run_id, [], 0
-
-    def restart(self, cells: Iterable[Cell]) -> None:
-        """Forgets what cells gave that begin again; what is logged already is written again."""
-        for cell in cells:
-            self.history[cell], self.logged[cell] = [], 0
-            self.restarted.add(cell)
-
-    def epoch(self, event: Epoch) -> None:
-        """Keeps the rows of an epoch; writes what has gathered when some seconds have passed."""
-        for cell, row in event.rows.items():
-            self.history[cell].append(row)
-        if time.monotonic() - self.last_flush > self.flush_seconds:
-            for cell in self.open_runs:
-                self._flush(cell)
-            self.last_flush = time.monotonic()
-
-    def finish(self, outcomes: Sequence[Outcome]) -> list[str]:
-        """Records outcomes with their artifacts and ends their runs; returns the run ids.
-
-        A group costs little more than one: a local store takes it in one transaction.
-        """
-        done = [self._done(outcome) for outcome in outcomes]
-        self.store.finish_cells(done)
-        for cell in (outcome.cell for outcome in outcomes):
-            shutil.rmtree(self.work / cell.fingerprint)
-            del self.open_runs[cell], self.history[cell], self.logged[cell]
-        return [each.run_id for each in done]
-
-    def _done(self, outcome: Outcome) -> DoneCell:
-        cell = outcome.cell
-        folder = self.work / cell.fingerprint
-        folder.mkdir(parents=True, exist_ok=True)
-        write_artifacts(folder, cell, self.history[cell], outcome.weights)
-        tags = {}
-        if outcome.diverged_step is not None:
-            tags["harness.diverged"] = str(outcome.diverged_step)
-        if cell in self.restarted:
-            tags["harness.stack"] = "split: out of memory"
-        if outcome.graph:
-            tags["harness.graph"] = outcome.graph
-        if outcome.stopped:
-            tags["harness.pruned"] = str(outcome.epochs)
-        rows = self.history[cell][self.logged[cell] :]
-        return DoneCell(self.open_runs[cell], outcome.metrics, tags, folder, rows=rows)
-
-    def _flush(self, cell: Cell) -> None:
-        rows = self.history[cell][self.logged[cell] :]
-        if rows:
-            self.store.log_history(self.open_runs[cell], rows)
-            self.logged[cell] += len(rows)
-
-
-def write_artifacts(
-    folder: Path, cell: Cell, history: Sequence[Row], weights: Mapping[str, torch.Tensor]
-) -> None:
-    """config.json, history.parquet (a row per epoch) and weights.safetensors."""
-    (folder / "config.json").write_text(identity.to_json(cell.config.flat()), encoding="utf-8")
-    columns = list(dict.fromkeys(name for row in history for name in row))
-    table = pa.table({name: [row.get(name) for row in history] for name in columns})
-    pq.write_table(table, folder / "history.parquet", write_page_checksum=True)
-    safetensors.torch.save_file(
-        {name: tensor.contiguous() for name, tensor in weights.items()},
-        folder / "weights.safetensors",
-    )
 
 
 def dataset_info(plan: Plan) -> DatasetInfo:

@@ -15,6 +15,7 @@ from harness.config import NOT_RESULT_AFFECTING
 from harness.experiment import Cell
 from harness.plan import Plan, cell_of
 from harness.training.grouping import group
+from harness.work.spool import WAITING
 
 if TYPE_CHECKING:
     from harness.tracking import Finished
@@ -28,11 +29,18 @@ class Work:
     reused: Mapping[Cell, Finished]
     earlier: Mapping[Cell, Finished]
     """Recorded cells of seeds that were not asked for now; they belong to the same comparison."""
+    replaced: frozenset[str] = frozenset()
+    """Runs of cells that are trained again, on request."""
 
     @property
     def run_ids(self) -> dict[Cell, str]:
         """The runs of the cells that are on record."""
         return {cell: each.run_id for cell, each in {**self.earlier, **self.reused}.items()}
+
+    def is_done(self, cell: Cell, finished: Mapping[str, Finished], metric: str) -> bool:
+        """Whether a cell that was to be trained has been recorded by now, by whomever."""
+        found = finished.get(cell.fingerprint)
+        return found is not None and metric in found.metrics and found.run_id not in self.replaced
 
     @property
     def training(self) -> int:
@@ -41,16 +49,21 @@ class Work:
 
 
 def sort_out(plan: Plan, finished: Mapping[str, Finished], fresh: bool = False) -> Work:
-    """Splits the plan's cells into those to train and those already recorded."""
-    reused = {
+    """Splits the plan's cells into those to train and those already recorded.
+
+    With `fresh` they are trained again, save for what the store does not have yet.
+    """
+    known = {
         cell: finished[cell.fingerprint]
         for cell in plan.cells
-        if not fresh and _has_result(finished.get(cell.fingerprint), plan)
+        if _has_result(finished.get(cell.fingerprint), plan)
     }
+    reused = {cell: each for cell, each in known.items() if not fresh or WAITING in each.tags}
+    replaced = frozenset(each.run_id for cell, each in known.items() if cell not in reused)
     asked = set(plan.outline.seeds)
     earlier = {c: each for c, each in recorded(plan, finished).items() if c.seed not in asked}
     todo = [cell for cell in plan.cells if cell not in reused]
-    return Work(tuple(map(tuple, group(todo))), reused, earlier)
+    return Work(tuple(map(tuple, group(todo))), reused, earlier, replaced)
 
 
 def recorded(plan: Plan, finished: Mapping[str, Finished]) -> dict[Cell, Finished]:

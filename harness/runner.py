@@ -1,35 +1,45 @@
 """Runs a plan: skips what is recorded, trains the rest in stacks, records every cell.
 
-In: a `Plan`, the work that is left of it (`reuse.py`) and an open store. Out: the comparison's run
-id; everything else is in the store. Each cell becomes one MLflow run under the comparison's parent
-run. An interruption leaves no run RUNNING.
+In: a `Plan`, the work that is left of it (`reuse.py`) and the project's records. Out: the
+comparison's run id; everything else is in the store, or waits for it. Each cell becomes one MLflow
+run under the comparison's parent run. What another process trains is waited for. An interruption
+leaves no run RUNNING.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness.cells import Parent, Preparing, Show, Stacked, Watch, train_stacks
+from harness.cells import (
+    Parent,
+    Preparing,
+    Show,
+    Stacked,
+    Watch,
+    shared_out,
+    train_stacks,
+)
 from harness.config import TrainConfig
-from harness.data.loaders import Loader, open_loader
 from harness.errors import Interrupted, ResourceError
 from harness.experiment import Cell
 from harness.interrupt import uninterrupted
 from harness.plan import Plan
 from harness.plan_record import plan_record
-from harness.project import Project
 from harness.recording import Options, comparison_tags, params
 from harness.reuse import Work, recorded
 from harness.tracking import NewCell
+from harness.tracking.records import ExperimentInfo, Records
+from harness.training.grouping import group
 from harness.training.precision import check
+from harness.validation import open_data
 
 if TYPE_CHECKING:
     from harness.tracking import Status
-    from harness.tracking.store import Store
 
 
 def choose_device(asked: str, configs: Iterable[TrainConfig] = ()) -> str:
@@ -58,10 +68,9 @@ def _device(asked: str) -> str:
 
 
 def run(
-    project: Project,
     plan: Plan,
     work: Work,
-    store: Store,
+    records: Records,
     options: Options,
     show: Show,
     preparing: Preparing | None = None,
@@ -73,57 +82,65 @@ def run(
     `looks` and `tuning` go into the comparison's plan: at which number of seeds it was looked at,
     and how each variant's settings were found.
     """
-    outline = plan.outline
-    experiment = outline.experiment
-    store.ensure_experiment(
-        experiment.name, experiment.question, outline.metric, _columns(outline.metric), key=plan.key
-    )
-    with uninterrupted():
-        comparison = store.open_comparison(
-            experiment.name,
-            plan.key,
-            name=f"{experiment.name} {plan.card.name} @{plan.key[:7]}",
-            description=experiment.question,
-            tags=comparison_tags(plan, options),
-        )
+    comparison = _open(plan, records, options)
     run_ids = work.run_ids
-    # on record from the start: the report of a run in progress says what is missing
-    store.save_plan(comparison, plan_record(plan, run_ids, options, looks, tuning))
+
+    def save() -> None:
+        records.save(comparison, plan_record(plan, run_ids, options, looks, tuning))
+
+    save()  # on record from the start: the report of a run in progress says what is missing
     status: Status = "FAILED"
     try:
         if work.stacks:
-            loader = open_loader(
-                plan.card, _data_settings(plan), torch.device(options.device), preparing
-            )
-            parent = Parent(store, comparison, plan, options, project.runs_dir / "work")
-            try:
-                for cell, run_id in _train(plan, work.stacks, loader, parent, show):
-                    run_ids[cell] = run_id
-            finally:
-                loader.close()
+            run_ids.update(_train(plan, work, records, comparison, options, show, preparing))
+        with records.exclusive():
+            # another process may have recorded cells of this comparison meanwhile
+            found = recorded(plan, records.finished_cells(plan.outline.experiment.name))
+            run_ids.update({cell: each.run_id for cell, each in found.items()})
+            save()
         status = "FINISHED"
     except (KeyboardInterrupt, Interrupted):
         status = "KILLED"
         raise
     finally:
-        with store.exclusive():
-            # another process may have recorded cells of this comparison meanwhile
-            found = recorded(plan, store.finished_cells(experiment.name))
-            run_ids = {**{cell: each.run_id for cell, each in found.items()}, **run_ids}
-            store.save_plan(comparison, plan_record(plan, run_ids, options, looks, tuning))
-        store.finish_comparison(comparison, status)
+        records.close(comparison, status)
     return comparison
+
+
+def _open(plan: Plan, records: Records, options: Options) -> str:
+    outline = plan.outline
+    experiment = outline.experiment
+    with uninterrupted():
+        return records.open_parent(
+            "comparison",
+            ExperimentInfo(
+                experiment.name,
+                experiment.question,
+                outline.metric,
+                _columns(outline.metric),
+                key=plan.key,
+            ),
+            plan.key,
+            f"{experiment.name} {plan.card.name} @{plan.key[:7]}",
+            experiment.question,
+            comparison_tags(plan, options),
+        )
 
 
 def _train(
     plan: Plan,
-    stacks: Sequence[Sequence[Cell]],
-    loader: Loader,
-    parent: Parent,
+    work: Work,
+    records: Records,
+    comparison: str,
+    options: Options,
     show: Show,
-) -> Iterator[tuple[Cell, str]]:
-    """Trains the stacks; yields each cell with its run id once it is recorded."""
+    preparing: Preparing | None,
+) -> dict[Cell, str]:
+    """Trains what no other process does, and waits for the rest; the run id of each cell."""
     watched = "val/" + plan.outline.metric.partition("/")[2]
+    parent = Parent(records, comparison, plan, options)
+    todo = [cell for stack in work.stacks for cell in stack]
+    run_ids: dict[Cell, str] = {}
 
     def entry(cell: Cell) -> NewCell:
         return NewCell(cell.name, params(plan, cell), {})
@@ -133,15 +150,25 @@ def _train(
         label = variants[0] if len(variants) == 1 else f"{len(variants)} variants"
         return Watch(label, watched, statistics.fmean)
 
-    together = [Stacked(cells, watch(cells)) for cells in stacks]
-    for run_id, outcome in train_stacks(together, loader, parent, entry, show):
-        yield outcome.cell, run_id
+    def left(cells: Sequence[Cell]) -> list[Cell]:
+        finished = records.finished_cells(plan.outline.experiment.name)
+        return [cell for cell in cells if not work.is_done(cell, finished, plan.outline.metric)]
+
+    with (
+        open_data(plan.card, _data_settings(plan), options, preparing) as get,
+        closing(shared_out(todo, parent, left, options.told)) as shares,
+    ):
+        for mine, claim in shares:
+            stacks = [Stacked(cells, watch(cells)) for cells in group(mine)]
+            for run_id, outcome in train_stacks(stacks, get(), parent, entry, show, claim=claim):
+                run_ids[outcome.cell] = run_id
+    return run_ids
 
 
 def _data_settings(plan: Plan) -> Any:
     return next(iter(plan.outline.configs.values())).data
 
 
-def _columns(metric: str) -> list[str]:
+def _columns(metric: str) -> tuple[str, ...]:
     name = metric.partition("/")[2]
-    return ["params.variant", f"metrics.{metric}", f"metrics.val/{name}", "metrics.val/loss"]
+    return "params.variant", f"metrics.{metric}", f"metrics.val/{name}", "metrics.val/loss"

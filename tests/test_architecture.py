@@ -14,7 +14,7 @@ PACKAGE = REPOSITORY / "harness"
 HEAVY = ("torch", "mlflow", "optuna", "pandas", "pyarrow", "numpy", "matplotlib", "scipy")
 LAYERS = (
     ("errors",),
-    ("config", "interrupt", "processes", "space"),
+    ("config", "durable", "interrupt", "processes", "space"),
     ("tasks",),
     ("experiment", "streams", "stats_formulas", "stats_counts"),
     ("stats", "project"),
@@ -30,9 +30,12 @@ LAYERS = (
     ("models", "losses", "optim", "schedules"),
     ("training",),
     ("identity", "plan", "study"),
+    ("work",),
     ("plan_record", "reuse"),
     ("tracking", "recording", "ui"),
+    ("recorder",),
     ("cells",),
+    ("validation",),
     ("runner",),
     ("tuning", "lr_grid", "report"),
     ("listing", "console"),

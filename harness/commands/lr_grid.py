@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.commands.opening import ingredients, open_data, reap, relative, run_options, say
+from harness.commands.opening import (
+    ingredients,
+    open_data,
+    opened,
+    relative,
+    run_options,
+    say,
+    waiting_lines,
+)
 from harness.console import TrainingDisplay
 from harness.errors import ConfigError, RunsFailedError
 from harness.experiment import Experiment
@@ -37,7 +45,7 @@ if TYPE_CHECKING:
     from harness.commands.run import Asked
     from harness.lr_grid.record import Grid
     from harness.tracking import ComparisonInfo, Finished
-    from harness.tracking.store import Store
+    from harness.tracking.records import Records
 
 
 def run_grid(
@@ -60,32 +68,32 @@ def run_grid(
     from harness import runner
     from harness.lr_grid.run import run_grid as train_grid
     from harness.report.lr_grid.report import lines
-    from harness.tracking import open_store
 
     plan = plan_grid(make_plan(drawn, card, ingredients(card)), rates)
     chosen = runner.choose_device(asked.device, drawn.configs.values())
-    store = open_store(project)
-    for note in store.notes:
-        click.echo(f"  {note}")
-    reap(store)
-    recorded = store.finished_cells(plan.name)
+    records = opened(project, asked.care, asked.width)
+    recorded = records.finished_cells(plan.name)
     finished = {} if asked.fresh else recorded
     say(_plan_lines(plan, finished, recorded, asked.width))
     if asked.dry_run:
         say(_dry_run_lines(plan, finished))
         return
-    options = run_options(project, chosen, asked.executor)
+    replaced = {each.run_id for each in recorded.values()} if asked.fresh else ()
     start = time.monotonic()
-    with signals(options.command), TrainingDisplay(6) as display:
-        grid = train_grid(project, plan, finished, store, options, display.show, display.preparing)
+    with TrainingDisplay(6, asked.width) as display:
+        options = run_options(project, chosen, asked.executor, asked.care, display.note)
+        with signals(options.command):
+            grid = train_grid(
+                plan, finished, records, options, display.show, display.preparing, replaced
+            )
     if len(reused(plan, finished)) < len(plan.cells):
         click.echo(f"  trained and recorded in {time.monotonic() - start:.1f} s")
     click.echo("")
     say(lines(grid, asked.width))
-    store.describe(grid.run_id, "\n".join(["```", *lines(grid, 100), "```"]))
-    _attach_report(store, grid)
+    note_on_run(records, grid)
     click.echo(f"  report   harness report {experiment.name} --lr-grid")
     click.echo(f"  browse   harness ui --study {plan.name}")
+    say(waiting_lines(records, grid.run_id, asked.width))
     diverged = sum(len(each) for v in grid.variants for each in v.diverged.values())
     if diverged == sum(len(each) for v in grid.variants for each in v.values.values()):
         raise RunsFailedError(
@@ -138,13 +146,16 @@ def _choose_grid(found: Sequence[ComparisonInfo], name: str, data: str | None) -
     return fitting[0]
 
 
-def _attach_report(store: Store, grid: Grid) -> None:
-    """Puts the report among the artifacts of the grid's run, where the MLflow UI shows it."""
-    from harness.report.lr_grid.report import write_lr_grid
+def note_on_run(records: Records, grid: Grid) -> None:
+    """Puts the grid's table and report on its run, once the store has all of it."""
+    from harness.report.lr_grid.report import lines, write_lr_grid
 
+    if not records.is_whole(grid.run_id):
+        return
+    records.describe(grid.run_id, "\n".join(["```", *lines(grid, 100), "```"]))
     with tempfile.TemporaryDirectory() as folder:
         for path in write_lr_grid(grid, ["html"], Path(folder)):
-            store.log_artifact(grid.run_id, path)
+            records.attach(grid.run_id, path)
 
 
 def _plan_lines(

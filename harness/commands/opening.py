@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.listing import field
 from harness.plan import Outline
 from harness.project import Project
+from harness.report.wording import plural
 
 if TYPE_CHECKING:
     from harness.data.parquet import Card
-    from harness.tracking.store import Store
+    from harness.tracking.records import Records
 
 
 def open_data(project: Project, drawn: Outline) -> Card:
@@ -34,23 +37,91 @@ def ingredients(card: Card) -> Any:
     return Ingredients(card.sha256, code_sha256(), torch_version())
 
 
+@dataclass(frozen=True)
+class Care:
+    """How unfinished work is kept, shared and gone on with."""
+
+    save_seconds: float = 5.0
+    restart: bool = False
+    wait: bool = True
+    force: bool = False
+    require_tracking: bool = False
+
+
 def run_options(
-    project: Project, device: str, executor: str, test_reads: Mapping[str, int] | None = None
+    project: Project,
+    device: str,
+    executor: str,
+    care: Care,
+    told: Callable[[str], None],
+    test_reads: Mapping[str, int] | None = None,
 ) -> Any:
     """How this process runs cells, with the environment that is recorded."""
     from harness.identity import environment
     from harness.recording import Options
 
     found = environment(project.root, device)
-    found["command"] = re.sub(r" --fresh(?= |$)", "", found["command"])  # repeated, not redone
-    return Options(device, executor, found["command"], found, dict(test_reads or {}))
+    # the command is repeated, not redone
+    found["command"] = re.sub(r" --(fresh|restart)(?= |$)", "", found["command"])
+    return Options(
+        device=device,
+        executor=executor,
+        command=found["command"],
+        environment=found,
+        save_seconds=care.save_seconds,
+        restart=care.restart,
+        wait=care.wait,
+        told=told,
+        test_reads=dict(test_reads or {}),
+    )
 
 
-def reap(store: Store) -> None:
-    """Ends the runs that killed processes left behind."""
-    reaped = store.reap_orphans()
-    if reaped:
-        click.echo(f"  {len(reaped)} unfinished runs of a killed process were marked KILLED")
+def opened(project: Project, care: Care, width: int) -> Records:
+    """The project's records, with what a killed process left put right.
+
+    Raises:
+        TrackingError: the store refuses, or is away and required.
+    """
+    from harness.tracking.records import open_records
+
+    records = open_records(project, require=care.require_tracking)
+    for note in records.notes:
+        say(field("note", note, width))
+    if records.away is not None:
+        say(field("note", away_note(records), width))
+        return records
+    say_reaped(records.reap())
+    pushed = records.sync()
+    if pushed and pushed.cells:
+        click.echo(f"  {plural(pushed.cells, 'finished cell')} that waited here put on record")
+    return records
+
+
+def say_reaped(run_ids: Sequence[str]) -> None:
+    """What was done about the runs that killed processes left."""
+    if run_ids:
+        were = "was" if len(run_ids) == 1 else "were"
+        runs = plural(len(run_ids), "unfinished run")
+        click.echo(f"  {runs} of a killed process {were} marked KILLED")
+
+
+def away_note(records: Records) -> str:
+    """What a person is told while the store is away."""
+    assert records.away is not None
+    return (
+        f"{records.away.message}. Training does not need it: results wait in mlruns/work. "
+        "What is on record there is not known now. Record them when it is back: harness sync"
+    )
+
+
+def waiting_lines(records: Records, parent_id: str, width: int) -> Iterator[str]:
+    """What there is to say of results that are not on record yet."""
+    if not records.is_whole(parent_id):
+        waiting = records.waiting_for(parent_id)
+        reason = f": {records.away.message}" if records.away else ""
+        text = f"{plural(waiting, 'cell')} not on record yet{reason}"
+        yield from field("waiting", text, width)
+        yield from field("", "they are safe in mlruns/work; record them: harness sync", width)
 
 
 def say(lines: Iterable[str]) -> None:

@@ -5,19 +5,28 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from harness.commands.opening import ingredients, open_data, reap, run_options, say
+from harness.commands.opening import (
+    Care,
+    ingredients,
+    open_data,
+    opened,
+    run_options,
+    say,
+    waiting_lines,
+)
 from harness.console import TrainingDisplay
 from harness.errors import RunsFailedError
 from harness.experiment import Experiment
 from harness.interrupt import signals
-from harness.listing import field, heading, write_last
+from harness.listing import field as labelled
+from harness.listing import heading, write_last
 from harness.plan import Plan, estimated_seconds, make_plan, outline
 from harness.plan_record import is_on_record, stated
 from harness.project import Project
@@ -26,7 +35,7 @@ if TYPE_CHECKING:
     from harness.report.summary import Summary
     from harness.reuse import Work
     from harness.tracking import ComparisonData, Finished
-    from harness.tracking.store import Store
+    from harness.tracking.records import Records
 
 
 REPORT = "report.html"
@@ -46,6 +55,7 @@ class Asked:
     width: int = 80
     tune: Literal["none", "each", "shared"] = "none"
     trials: int = 16
+    care: Care = field(default_factory=Care)
 
 
 def run_experiment(
@@ -94,47 +104,48 @@ def _run(
     card = open_data(project, drawn)
 
     from harness import reuse
-    from harness.tracking import create_ahead, open_store
+    from harness.tracking import create_ahead
 
     plan = make_plan(drawn, card, ingredients(card))
     if create_ahead(project):
         import_module("harness.runner")  # and torch: with nothing on record it will be needed
-    store = open_store(project)
-    for note in store.notes:
-        click.echo(f"  {note}")
-    reap(store)
+    records = opened(project, asked.care, width)
     tuning = None
     if asked.tune != "none":
         from harness.commands.tuning import tune_first
 
-        plan, tuning = tune_first(project, plan, store, asked)
+        plan, tuning = tune_first(project, plan, records, asked)
         if asked.dry_run:
             return None
-    finished = store.finished_cells(experiment.name)
+    finished = records.finished_cells(experiment.name)
     work = reuse.sort_out(plan, finished, asked.fresh)
     reason = "asked for a fresh start" if asked.fresh else reuse.explain(plan, work, finished)
     say(_work_lines(plan, work, reason, width))
     if asked.dry_run:
         say(_dry_run_lines(plan, work))
         return None
-    before = _before(store, plan, work)
+    before = _before(records, plan, work)
     looks, remark = _agreed(before, work, looks)
     if remark:
-        say(field("", remark, width))
+        say(labelled("", remark, width))
     if before and is_on_record(stated(plan, work.run_ids, looks, tuning), before.plan):
-        store.finish_comparison(before.run_id)  # the last one asked for is what `report` shows
+        records.touch(before.run_id)  # the last one asked for is what `report` shows
         click.echo("")
-        return conclude(store, before, width, project)
-    comparison = _train(project, plan, work, store, asked, looks, tuning, finished)
+        return conclude(records, before, width, project)
+    comparison = _train(project, plan, work, records, asked, looks, tuning, finished)
     click.echo("")
-    return conclude(store, store.read_comparison(comparison), width, project, changed=True)
+    recorded = records.read_comparison(comparison)
+    assert recorded is not None, "it was opened by this process"
+    summary = conclude(records, recorded, width, project, changed=True)
+    say(waiting_lines(records, comparison, width))
+    return summary
 
 
 def _train(
     project: Project,
     plan: Plan,
     work: Work,
-    store: Store,
+    records: Records,
     asked: Asked,
     looks: Mapping[str, Any] | None,
     tuning: Mapping[str, Any] | None,
@@ -144,44 +155,57 @@ def _train(
     from harness import runner  # and with it torch
 
     device = runner.choose_device(asked.device, plan.outline.configs.values())
-    options = run_options(project, device, asked.executor, _test_reads(store, plan, work, finished))
+    reads = _test_reads(records, plan, work, finished)
     label_width = min(max(len(variant.name) for variant in plan.outline.experiment.variants), 24)
     start = time.monotonic()
-    with signals(options.command), TrainingDisplay(label_width) as display:
-        comparison = runner.run(
-            project, plan, work, store, options, display.show, display.preparing, looks, tuning
-        )
+    with TrainingDisplay(label_width, asked.width) as display:
+        options = run_options(project, device, asked.executor, asked.care, display.note, reads)
+        with signals(options.command):
+            comparison = runner.run(
+                plan, work, records, options, display.show, display.preparing, looks, tuning
+            )
     if work.training:
         click.echo(f"  trained and recorded in {time.monotonic() - start:.1f} s")
     return comparison
 
 
 def conclude(
-    store: Store, recorded: ComparisonData, width: int, project: Project, changed: bool = False
+    records: Records, recorded: ComparisonData, width: int, project: Project, changed: bool = False
 ) -> Summary:
-    """Prints a comparison as the store has it; notes it on its run if it has changed."""
+    """Prints a comparison as it is recorded; notes it on its run if it has changed."""
     from harness.report import terminal
     from harness.report.summary import summarise
 
     summary = summarise(recorded)
     say(terminal.lines(summary, width))
-    if changed or not store.has_file(recorded.run_id, REPORT):
-        note = "\n".join(["```", *terminal.lines(summary, 100), "```"])
-        store.describe(recorded.run_id, note)
-        _attach_report(store, recorded.run_id, summary, recorded)
+    if changed or not records.has_file(recorded.run_id, REPORT):
+        note_on_run(records, recorded, summary)
     write_last(project, summary.experiment, _in_short(summary))
     click.echo(f"  report   harness report {summary.experiment}")
     click.echo("  browse   harness ui")
     return summary
 
 
-def _before(store: Store, plan: Plan, work: Work) -> ComparisonData | None:
+def note_on_run(records: Records, recorded: ComparisonData, summary: Summary) -> None:
+    """Puts the comparison's table and its report on its run, once the store has all of it."""
+    from harness.report import terminal
+    from harness.report.render import render
+
+    if records.is_whole(recorded.run_id):
+        records.describe(recorded.run_id, "\n".join(["```", *terminal.lines(summary, 100), "```"]))
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / REPORT
+            path.write_bytes(render(summary, recorded, "html"))
+            records.attach(recorded.run_id, path)
+
+
+def _before(records: Records, plan: Plan, work: Work) -> ComparisonData | None:
     """The comparison as it stands on record; None where none of its cells are."""
     if not (work.reused or work.earlier):
         return None
-    known = {each.key: each for each in store.comparisons(plan.outline.experiment.name)}
+    known = {each.key: each for each in records.comparisons(plan.outline.experiment.name)}
     found = known.get(plan.key)  # its cells may have been recorded by another comparison
-    return store.read_comparison(found.run_id) if found else None
+    return records.read_comparison(found.run_id) if found else None
 
 
 def _agreed(
@@ -203,18 +227,6 @@ def _agreed(
     return {**looks, "kind": "exploratory"}, remark
 
 
-def _attach_report(
-    store: Store, comparison: str, summary: Summary, recorded: ComparisonData
-) -> None:
-    """Puts report.html among the artifacts of the run, where the MLflow UI shows it."""
-    from harness.report.render import render
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / REPORT
-        path.write_bytes(render(summary, recorded, "html"))
-        store.log_artifact(comparison, path)
-
-
 def _in_short(summary: Summary) -> str:
     """The contrast that says most, for `harness list`: `bn better +3.1 pp [+2.2, +4.0]`."""
     from harness.report.terminal import rows
@@ -233,7 +245,7 @@ def _in_short(summary: Summary) -> str:
 
 
 def _test_reads(
-    store: Store, plan: Plan, work: Work, finished: Mapping[str, Finished]
+    records: Records, plan: Plan, work: Work, finished: Mapping[str, Finished]
 ) -> dict[str, int]:
     """How often this experiment's test set has been read, this run included.
 
@@ -244,7 +256,7 @@ def _test_reads(
     read = [each for each in finished.values() if each.tags.get("harness.data_sha256") == sha256]
     keys = {
         each.key
-        for each in store.comparisons(plan.outline.experiment.name)
+        for each in records.comparisons(plan.outline.experiment.name)
         if each.dataset == plan.card.name
     }
     return {"cells": len(read) + work.training, "decisions": len(keys | {plan.key})}
@@ -258,11 +270,11 @@ def _work_lines(plan: Plan, work: Work, reason: str | None, width: int) -> Itera
         todo = f"{work.training} to train in {stacks}"
     yield f"  plan      {total} cells, {len(work.reused)} reused, {todo}"
     if reason:
-        yield from field("", reason, width)
+        yield from labelled("", reason, width)
     if work.earlier:
         seeds = len({cell.seed for cell in work.earlier})
         text = f"{seeds} more seed{'s' * (seeds > 1)} recorded earlier belong to it as well"
-        yield from field("", text, width)
+        yield from labelled("", text, width)
 
 
 def _dry_run_lines(plan: Plan, work: Work) -> Iterator[str]:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.commands.opening import ingredients, open_data, reap, relative, run_options, say
+from harness.commands.opening import (
+    Care,
+    ingredients,
+    open_data,
+    opened,
+    relative,
+    run_options,
+    say,
+    waiting_lines,
+)
 from harness.console import TrainingDisplay
 from harness.errors import ConfigError, RunsFailedError
 from harness.experiment import check_name
@@ -23,6 +33,7 @@ from harness.space import Study
 
 if TYPE_CHECKING:
     from harness.study import StudyPlan, StudyResult
+    from harness.tracking.records import Records
 
 
 @dataclass(frozen=True)
@@ -39,6 +50,7 @@ class TuneAsked:
     device: str = "auto"
     fresh_seeds: int = 8
     width: int = 80
+    care: Care = field(default_factory=Care)
 
 
 def tune_study(project: Project, name: str | None, asked: TuneAsked) -> None:
@@ -67,7 +79,6 @@ def tune_study(project: Project, name: str | None, asked: TuneAsked) -> None:
     from harness import runner
     from harness.report.study import report as study_report
     from harness.study import plan_study
-    from harness.tracking import open_store
     from harness.tuning.grow import run_study
     from harness.tuning.journal import trials_done
 
@@ -75,43 +86,53 @@ def tune_study(project: Project, name: str | None, asked: TuneAsked) -> None:
     total = asked.trials or study.trials
     done = trials_done(project, plan)
     chosen = runner.choose_device(asked.device, drawn.configs.values())
-    store = open_store(project)
-    for note in store.notes:
-        click.echo(f"  {note}")
-    reap(store)
+    records = opened(project, asked.care, asked.width)
     say(_plan_lines(plan, total, done, asked))
-    options = run_options(project, chosen, "auto")
     start = time.monotonic()
-    with signals(options.command), TrainingDisplay(15) as display:
-        result, parent = run_study(
-            project,
-            plan,
-            total,
-            store,
-            options,
-            display.show,
-            display.preparing,
-            fresh=asked.fresh_seeds,
-        )
+    with TrainingDisplay(15, asked.width) as display:
+        options = run_options(project, chosen, "auto", asked.care, display.note)
+        with signals(options.command):
+            result, parent = run_study(
+                project,
+                plan,
+                total,
+                records,
+                options,
+                display.show,
+                display.preparing,
+                fresh=asked.fresh_seeds,
+            )
     if done < total:
         click.echo(f"  trained and recorded in {time.monotonic() - start:.1f} s")
     click.echo("")
     lines = study_report.lines(result, asked.width)
     say(lines)
-    folder = project.root / "reports"
-    for path in study_report.write_figures(result, folder / plan.name):
-        store.log_artifact(parent, path)
-    for path in study_report.write_study(result, ["html"], folder):
-        store.log_artifact(parent, path)
+    for path in note_on_run(project, records, parent, result):
         click.echo(f"  report   {relative(path)}")
     click.echo(f"  browse   harness ui --study {study.name}")
-    store.describe(parent, "\n".join(["```", *study_report.lines(result, 100), "```"]))
+    say(waiting_lines(records, parent, asked.width))
     _note_last(project, study, result)
     if all(trial.diverged == len(trial.scores) for trial in result.trials):
         raise RunsFailedError(
             f"all {len(result.trials)} trials of {study.name} diverged",
             "search lower learning rates: edit the space in the study's file",
         )
+
+
+def note_on_run(
+    project: Project, records: Records, run_id: str, result: StudyResult
+) -> Sequence[Path]:
+    """Writes a study's report, and puts it on its run once the store has all of it."""
+    from harness.report.study import report as study_report
+
+    folder = project.root / "reports"
+    figures = study_report.write_figures(result, folder / result.journal)
+    pages = study_report.write_study(result, ["html"], folder)
+    if records.is_whole(run_id):
+        for path in (*figures, *pages):
+            records.attach(run_id, path)
+        records.describe(run_id, "\n".join(["```", *study_report.lines(result, 100), "```"]))
+    return pages
 
 
 def _plan_lines(plan: StudyPlan, total: int, done: int, asked: TuneAsked) -> Iterator[str]:

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from harness.plan import Plan
     from harness.space import Study
     from harness.study import StudyResult
-    from harness.tracking.store import Store
+    from harness.tracking.records import Records
 
 
 def tune_first(
-    project: Project, plan: Plan, store: Store, asked: Asked
+    project: Project, plan: Plan, records: Records, asked: Asked
 ) -> tuple[Plan, Mapping[str, Any] | None]:
     """Tunes the variants; returns the plan at the settings found, and the record of the search.
 
@@ -45,7 +45,6 @@ def tune_first(
     from harness.runner import choose_device
 
     device = choose_device(asked.device, plan.outline.configs.values())
-    options = run_options(project, device, asked.executor)
     start = time.monotonic()
     longest = max(map(len, studies))
     told: list[str] = []
@@ -56,23 +55,25 @@ def tune_first(
         told.append(f"{name:<{longest}}  {found.metric} {best.score:.4g} at {settings}")
 
     trained: list[Progress] = []
-    with signals(options.command), TrainingDisplay(min(longest + 13, 28)) as display:
+    with TrainingDisplay(min(longest + 13, 28), asked.width) as display:
+        options = run_options(project, device, asked.executor, asked.care, display.note)
 
         def show(at: Progress) -> None:
             trained[:] = [at]
             display.show(at)
 
-        tuned, search = tune_variants(
-            project,
-            plan,
-            studies,
-            asked.tune,
-            store,
-            options,
-            show,
-            display.preparing,
-            each_done,
-        )
+        with signals(options.command):
+            tuned, search = tune_variants(
+                project,
+                plan,
+                studies,
+                asked.tune,
+                records,
+                options,
+                show,
+                display.preparing,
+                each_done,
+            )
     for position, line in enumerate(told):
         click.echo(f"  {'tuned' if position == 0 else '':<9} {line}")
     if search.edges:

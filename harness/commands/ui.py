@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.commands.opening import reap
+from harness.commands.opening import say_reaped
 from harness.errors import ConfigError
 from harness.project import Project
 
@@ -28,7 +28,7 @@ def open_ui(
     if experiment is not None:
         project.experiment(experiment)
     store = open_store(project)
-    reap(store)
+    say_reaped(store.reap_orphans())
     shown = _study(store, study) if study else _latest(store, experiment)
     with ui.serve(project, store.uri, port) as served:
         for note in served.notes:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
-from harness.cells import Parent, Preparing, Show, open_data, validate
+from harness.cells import Parent, Preparing, Show
 from harness.config import TrainConfig
 from harness.data.parquet import Card
 from harness.errors import Interrupted
@@ -22,13 +22,13 @@ from harness.lr_grid.plan import (
     optimizer_name,
 )
 from harness.lr_grid.record import Grid, VariantGrid
-from harness.project import Project
 from harness.recording import Options, comparison_tags
 from harness.study import as_json
+from harness.tracking.records import ExperimentInfo, Records
+from harness.validation import open_data, validate
 
 if TYPE_CHECKING:
     from harness.tracking import Finished, Status
-    from harness.tracking.store import Store
 
 KEPT = (
     "git_commit", "git_dirty", "python", "torch", "torchvision", "numpy", "scipy", "mlflow",
@@ -38,35 +38,37 @@ KEPT = (
 
 
 def run_grid(
-    project: Project,
     drawn: GridPlan,
     finished: Mapping[str, Finished],
-    store: Store,
+    records: Records,
     options: Options,
     show: Show,
     preparing: Preparing | None = None,
+    replaced: Collection[str] = (),
 ) -> Grid:
     """Trains what is not among `finished`, records it, and gives the grid as the store has it.
 
-    Seeds that were recorded earlier belong to it as well.
+    `replaced` are runs that are trained again, on request. Seeds that were recorded earlier belong
+    to it as well.
     """
     outline = drawn.plan.outline
     experiment = outline.experiment
-    columns = [f"params.{RATE}", f"metrics.{drawn.metric}", "metrics.val/loss"]
-    store.ensure_experiment(
-        drawn.name, experiment.question, drawn.metric, columns, role="cell", key=drawn.key
+    columns = (f"params.{RATE}", f"metrics.{drawn.metric}", "metrics.val/loss")
+    shown = ExperimentInfo(
+        drawn.name, experiment.question, drawn.metric, columns, "cell", drawn.key
     )
     with uninterrupted():
-        run_id = store.open_grid(
-            drawn.name,
+        run_id = records.open_parent(
+            "grid",
+            shown,
             drawn.key,
-            name=f"{drawn.name} {drawn.plan.card.name} @{drawn.key[:7]}",
-            description=experiment.question,
-            tags=comparison_tags(drawn.plan, options),
+            f"{drawn.name} {drawn.plan.card.name} @{drawn.key[:7]}",
+            experiment.question,
+            comparison_tags(drawn.plan, options),
         )
     status: Status = "FAILED"
     try:
-        parent = Parent(store, run_id, drawn.plan, options, project.runs_dir / "work")
+        parent = Parent(records, run_id, drawn.plan, options)
         # the saved view shows the cells of one comparison, or of one grid
         tags = {"harness.grid": drawn.key, "harness.comparison": drawn.key}
         settings = next(iter(drawn.plan.outline.configs.values())).data
@@ -80,17 +82,18 @@ def run_grid(
                 show,
                 label="grid",
                 tags=tags,
+                replaced=replaced,
             )
-        with store.exclusive():
+        with records.exclusive():
             # another process may have added seeds to this grid meanwhile
-            grid = grid_of(drawn, store.finished_cells(drawn.name), options, run_id)
-            store.save_grid(run_id, grid.to_json())
+            grid = grid_of(drawn, records.finished_cells(drawn.name), options, run_id)
+            records.save(run_id, grid.to_json())
         status = "FINISHED"
     except (KeyboardInterrupt, Interrupted):
         status = "KILLED"
         raise
     finally:
-        store.finish_comparison(run_id, status)
+        records.close(run_id, status)
     return grid
 
 

@@ -8,6 +8,9 @@ only when everything of it is stored; calls may be repeated. The price: `open_st
 
     __init__.py  the values, the store's URI, open_store (light: no mlflow until it is called)
     connect.py   environment, creation, relocation, translation of errors
+    records.py   Records: the store as commands that train see it, whether it answers or not
+    waiting.py   what it does not have yet, read as if it had
+    sync.py      brings it up to date
     store.py     Store: writing experiments and the parents of runs
     cell_runs.py CellRuns, which Store extends: writing the runs of cells
     direct.py    many runs in one transaction, where the store is a local file
@@ -20,6 +23,7 @@ only when everything of it is stored; calls may be repeated. The price: `open_st
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -74,11 +78,16 @@ class Finished:
 
 @dataclass(frozen=True)
 class NewCell:
-    """A cell's run to begin: its name, its columns in the table of runs, its tags."""
+    """A cell's run to begin: its name, its columns in the table of runs, its tags.
+
+    `attempt` is a name that this run alone has, 32 hex digits: a run that was begun, unheard, can
+    be found by it.
+    """
 
     name: str
     params: Mapping[str, object]
     tags: Mapping[str, object]
+    attempt: str = ""
 
 
 @dataclass(frozen=True)
@@ -172,6 +181,11 @@ def tracking_uri(project: Project) -> str:
             "and unset MLFLOW_TRACKING_URI",
         )
     return named or sqlite_uri(project.runs_dir / DATABASE)
+
+
+def as_text(value: object) -> str:
+    """A value of a param or a tag as it is stored: a word as it is, anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def is_served(uri: str) -> bool:

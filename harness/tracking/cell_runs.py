@@ -9,6 +9,7 @@ so repeating a call stores nothing twice. `finish_cells` sets FINISHED last, aft
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ from urllib.request import url2pathname
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
-from harness.tracking import DatasetInfo, DoneCell, NewCell, Role, Status, direct
+from harness.tracking import DatasetInfo, DoneCell, NewCell, Role, Status, direct, reading
 from harness.tracking.connect import guarded
 from harness.tracking.direct import Begun, Closed
 from harness.tracking.entities import dataset_input, run_params, run_tags
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
 
 PARENT = "mlflow.parentRunId"
+ATTEMPT = "harness.attempt"
 NOT_METRICS = frozenset({"epoch", "step"})
 
 
@@ -95,6 +97,7 @@ class CellRuns(Queries):
             {
                 **inherited,
                 **{key: cell.params[key] for key in ("variant", "seed") if key in cell.params},
+                **({ATTEMPT: cell.attempt} if cell.attempt else {}),
                 **cell.tags,
                 "harness.role": role,
                 PARENT: comparison_id,
@@ -112,6 +115,7 @@ class CellRuns(Queries):
                     ms,
                     run_params(cell.params),
                     run_tags(_signed(own, writer)),
+                    cell.attempt,
                 )
                 for ms, (cell, own) in enumerate(zip(cells, tags, strict=True), first)
             ]
@@ -142,7 +146,10 @@ class CellRuns(Queries):
 
     @guarded
     def log_history(self, run_id: str, rows: Sequence[Mapping[str, float | int]]) -> None:
-        """Store curves: one row per epoch, `epoch` is the step; non-finite values are left out."""
+        """Store curves: one row per epoch, `epoch` is the step; non-finite values are left out.
+
+        Of a run that another process began, the rows are those from epoch 0 on.
+        """
         state, metrics = self._curves(run_id, rows)
         self._client.log_batch(run_id, metrics=metrics)
         self._open[run_id] = state
@@ -151,7 +158,7 @@ class CellRuns(Queries):
         self, run_id: str, rows: Sequence[Mapping[str, float | int]]
     ) -> tuple[_Open, list[Metric]]:
         """The rows as MLflow's metrics, and what is remembered once they are stored."""
-        state = self._state(run_id)
+        state = self._state(run_id, rows)
         last_ms, times_ms = state.last_ms, dict(state.times_ms)
         metrics = []
         for row in rows:
@@ -199,6 +206,40 @@ class CellRuns(Queries):
             self._client.log_batch(each.run_id, metrics=each.metrics, tags=each.tags)
             self._client.set_terminated(each.run_id, "FINISHED")
 
+    @guarded
+    def resume_cells(self, runs: Mapping[str, Mapping[str, object]]) -> None:
+        """Sets runs RUNNING again, each with more tags, for this process to go on with.
+
+        Raises:
+            TrackingError: one of them was deleted in MLflow.
+        """
+        tags = {run: run_tags({**more, **process_tags()}) for run, more in runs.items()}
+        for run in runs:
+            self._open.pop(run, None)
+        if self._direct:
+            self._direct.resume(tags)
+            return
+        for run, listed in tags.items():
+            self._client.log_batch(run, tags=listed)
+            self._client.update_run(run, status="RUNNING")
+
+    @guarded
+    def runs_by_tag(self, tag: str, value: str) -> dict[str, str]:
+        """The tag's value -> the newest finished run that has it, if there is one."""
+        query = f"tags.`{tag}` = '{value}' and attributes.status = 'FINISHED'"
+        found = next(iter(reading.search(self._client, self._marked_ids(), query)), None)
+        return {} if found is None else {value: str(found.info.run_id)}
+
+    @guarded
+    def attempts(self, names: Sequence[str]) -> dict[str, tuple[str, str]]:
+        """Attempt -> (run id, status), of those that have a run."""
+        found = {}
+        for name in names:
+            query = f"tags.`{ATTEMPT}` = '{name}'"
+            for run in reading.search(self._client, self._marked_ids(), query):
+                found[name] = str(run.info.run_id), str(run.info.status)
+        return found
+
     def _last_metrics(self, cell: DoneCell) -> list[Metric]:
         state, curves = self._curves(cell.run_id, cell.rows)
         step = state.epoch if cell.epoch is None else cell.epoch
@@ -216,7 +257,7 @@ class CellRuns(Queries):
             uri = uris.get(run_id, "")
             if uri.startswith("file:"):
                 target = Path(url2pathname(urlsplit(uri).path))
-                shutil.copytree(folder, target, dirs_exist_ok=True)
+                shutil.copytree(folder, target, copy_function=_linked, dirs_exist_ok=True)
             else:
                 self._client.log_artifacts(run_id, str(folder))
 
@@ -229,21 +270,42 @@ class CellRuns(Queries):
             self._client.log_batch(run_id, tags=run_tags(tags))
         self._client.set_terminated(run_id, status)
 
+    @guarded
+    def end_runs(self, run_ids: Sequence[str], status: Status) -> None:
+        """`end_run` for several, in one transaction where the store is local."""
+        if self._direct:
+            self._direct.end(run_ids, status, now_ms())
+            return
+        for run_id in run_ids:
+            self._client.set_terminated(run_id, status)
+
     def _create(self, experiment_id: str, name: str, tags: Mapping[str, object]) -> str:
         listed = {tag.key: tag.value for tag in run_tags(_signed(tags, process_tags()))}
         run = self._client.create_run(experiment_id, tags=listed, run_name=name)
         self._open[run.info.run_id] = _Open(run.info.start_time)
         return str(run.info.run_id)
 
-    def _state(self, run_id: str) -> _Open:
+    def _state(self, run_id: str, rows: Sequence[Mapping[str, float | int]]) -> _Open:
         if run_id not in self._open:  # another process wrote it
             state = _Open(self._client.get_run(run_id).info.start_time)
+            if rows and int(rows[0]["epoch"]) == 0:
+                self._open[run_id] = state
+                return state  # its times follow from its rows, as they did there
             for metric in self._client.get_metric_history(run_id, "val/loss"):
                 state.times_ms[metric.step] = metric.timestamp
                 state.epoch = max(state.epoch, metric.step)
                 state.last_ms = max(state.last_ms, metric.timestamp)
             self._open[run_id] = state
         return self._open[run_id]
+
+
+def _linked(source: str, target: str) -> None:
+    """The same file under another name; a copy where a disk cannot do that."""
+    Path(target).unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def _signed(tags: Mapping[str, object], writer: Mapping[str, str]) -> dict[str, object]:

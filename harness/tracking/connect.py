@@ -18,12 +18,22 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import wraps
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import HTTPRedirectHandler, ProxyHandler, build_opener
 
 from filelock import FileLock, Timeout
 
-from harness.errors import BusyError, HarnessError, ResourceError, TrackingError
+from harness.errors import (
+    BusyError,
+    HarnessError,
+    ResourceError,
+    StoreAwayError,
+    TrackingError,
+)
 from harness.tracking import DATABASE, is_served, refuse_file_store, tracking_uri
 
 if TYPE_CHECKING:
@@ -35,6 +45,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 S = TypeVar("S")
 
+ANSWER_SECONDS = 3.0
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 LOCK_SECONDS = 120  # a cold first use takes 5 s; three behind each other on a slow disk stay below
 MARK = "harness.schema"  # experiment tag: ours, and of which layout
 
@@ -45,8 +57,8 @@ ENVIRONMENT = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_DISABLE_AGENT_HINT": "true",
-    # the defaults, 7 retries of 120 s, would hold training for a quarter of an hour
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    # the defaults, 7 retries of 120 s, would hold a command for a quarter of an hour
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0.2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -74,6 +86,8 @@ def connect(project: Project) -> tuple[MlflowClient, str, list[str]]:
         warnings.simplefilter("ignore")
         from mlflow import MlflowClient
     if not uri.startswith("sqlite:"):
+        if is_served(uri):
+            _answers(uri)
         with translated(uri):
             client = MlflowClient(tracking_uri=uri)
             client.search_experiments(max_results=1)
@@ -93,6 +107,32 @@ def connect(project: Project) -> tuple[MlflowClient, str, list[str]]:
     except OSError as error:
         raise ResourceError(f"cannot write the results folder {database.parent}: {error}") from None
     return client, uri, notes
+
+
+def _answers(uri: str) -> None:
+    """Whether anything answers at all: the client would wait longer to say so.
+
+    Raises:
+        StoreAwayError: nothing does, within some seconds.
+    """
+    place = urlsplit(uri)
+    handlers: list[Any] = [_NoRedirect()]
+    if place.hostname in LOOPBACK:
+        handlers.append(ProxyHandler({}))  # loopback is never reached through a proxy
+    try:
+        host = place.netloc.rpartition("@")[2]
+        build_opener(*handlers).open(f"{place.scheme}://{host}/health", timeout=ANSWER_SECONDS)
+    except HTTPError:
+        pass  # an answer, if not a friendly one: the client finds out what it means
+    except (OSError, ValueError, HTTPException) as error:
+        raise _unanswered(uri, _first(error)) from None
+
+
+class _NoRedirect(HTTPRedirectHandler):
+    """A redirect is an answer, and not followed."""
+
+    def redirect_request(self, *given: Any, **named: Any) -> None:
+        """None: the response is an error, as any other that is not a success."""
 
 
 def _ensure_database(database: Path, artifacts: Path) -> list[str]:
@@ -204,9 +244,21 @@ def _explain(uri: str, error: Any) -> HarnessError:
             f"the store {shown(uri)} was written by another MLflow version",
             f"copy the file, then: mlflow db upgrade {shown(uri)}",
         )
-    if is_served(uri):
+    if is_served(uri) and error.error_code not in REFUSED:
         return _unanswered(uri, text)
     return TrackingError(f"the store {shown(uri)} refused: {text}")
+
+
+REFUSED = frozenset(
+    {
+        "BAD_REQUEST",
+        "INVALID_PARAMETER_VALUE",
+        "INVALID_STATE",
+        "RESOURCE_ALREADY_EXISTS",
+        "RESOURCE_DOES_NOT_EXIST",
+    }
+)
+"""What a server answers to a request that will never be right. All else may pass."""
 
 
 def _locked(uri: str) -> BusyError:
@@ -216,8 +268,8 @@ def _locked(uri: str) -> BusyError:
     )
 
 
-def _unanswered(uri: str, text: str) -> TrackingError:
-    return TrackingError(
+def _unanswered(uri: str, text: str) -> StoreAwayError:
+    return StoreAwayError(
         f"the tracking server {shown(uri)} refused or did not answer: {text}",
         "unset MLFLOW_TRACKING_URI to record in the project's own store",
     )
@@ -228,5 +280,11 @@ def _first(error: Exception) -> str:
 
 
 def shown(text: str) -> str:
-    """`text` without user names, passwords and tokens inside URLs."""
+    """`text` without user names, passwords and tokens."""
+    for name in SECRETS:
+        if secret := os.environ.get(name):
+            text = text.replace(secret, "***")
     return re.sub(r"(?<=://)[^/@\s]+@", "", text)
+
+
+SECRETS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD")

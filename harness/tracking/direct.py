@@ -14,7 +14,7 @@ from __future__ import annotations
 import sqlite3
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,13 +31,14 @@ LOCK_SECONDS = 20
 
 @dataclass(frozen=True)
 class Begun:
-    """A run to create, RUNNING from `start_ms` on (milliseconds since 1970)."""
+    """A run to create, RUNNING from `start_ms` on (milliseconds since 1970); its id if chosen."""
 
     name: str
     user: str
     start_ms: int
     params: Sequence[Param]
     tags: Sequence[RunTag]
+    run_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Direct:
         self, experiment_id: str, runs: Sequence[Begun], dataset: DatasetInput | None
     ) -> list[str]:
         """Creates the runs, all on the same data set; returns their ids."""
-        run_ids = [uuid.uuid4().hex for _ in runs]
+        run_ids = [run.run_id or uuid.uuid4().hex for run in runs]
         with self._transaction() as connection:
             (root,) = connection.execute(
                 "SELECT artifact_location FROM experiments WHERE experiment_id = ?",
@@ -122,16 +123,25 @@ class Direct:
             for run in runs:
                 _metrics(connection, run.run_id, run.metrics)
                 _pairs(connection, "tags", run.run_id, run.tags)
-                done = connection.execute(
-                    "UPDATE runs SET status = 'FINISHED', end_time = ? "
-                    "WHERE run_uuid = ? AND lifecycle_stage = 'active'",
-                    (run.end_ms, run.run_id),
-                )
-                if done.rowcount != 1:
-                    raise TrackingError(
-                        f"run {run.run_id} was deleted in MLflow while it was being trained",
-                        "run the command again: what is missing is trained again",
-                    )
+                self._set(connection, run.run_id, "FINISHED", run.end_ms)
+
+    def resume(self, runs: Mapping[str, Sequence[RunTag]]) -> None:
+        """Sets runs RUNNING again, each with the tags of who goes on with it.
+
+        Raises:
+            TrackingError: one of them was deleted meanwhile.
+        """
+        with self._transaction() as connection:
+            for run_id, tags in runs.items():
+                _pairs(connection, "tags", run_id, tags)
+                self._set(connection, run_id, "RUNNING", None)
+
+    def end(self, run_ids: Iterable[str], status: str, end_ms: int) -> None:
+        """Ends runs that did not finish."""
+        with self._transaction() as connection:
+            for run_id in run_ids:
+                with suppress(TrackingError):
+                    self._set(connection, run_id, status, end_ms)
 
     def artifacts(self, run_ids: Iterable[str]) -> dict[str, str]:
         """Where the files of runs belong: run id -> URI."""
@@ -143,6 +153,19 @@ class Direct:
                     "SELECT artifact_uri FROM runs WHERE run_uuid = ?", (run_id,)
                 )
             }
+
+    @staticmethod
+    def _set(connection: sqlite3.Connection, run_id: str, status: str, end_ms: int | None) -> None:
+        done = connection.execute(
+            "UPDATE runs SET status = ?, end_time = ? "
+            "WHERE run_uuid = ? AND lifecycle_stage = 'active'",
+            (status, end_ms, run_id),
+        )
+        if done.rowcount != 1:
+            raise TrackingError(
+                f"run {run_id} was deleted in MLflow while it was being trained",
+                "run the command again: what is missing is recorded as another run",
+            )
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

@@ -12,28 +12,23 @@ from collections.abc import Mapping
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
 
-from harness.tracking import DatasetInfo
+from harness.tracking import DatasetInfo, as_text
 
 TAG_LIMIT, PARAM_LIMIT = 8000, 6000
 
 
 def run_params(values: Mapping[str, object]) -> list[Param]:
     """Settings as MLflow shows them in columns."""
-    return [Param(key, _cut(text(value), PARAM_LIMIT)) for key, value in values.items()]
+    return [Param(key, _cut(as_text(value), PARAM_LIMIT)) for key, value in values.items()]
 
 
 def run_tags(tags: Mapping[str, object]) -> list[RunTag]:
     """Tags; a value of None or an empty word is left out."""
     return [
-        RunTag(key, _cut(text(value), TAG_LIMIT))
+        RunTag(key, _cut(as_text(value), TAG_LIMIT))
         for key, value in tags.items()
         if value not in (None, "")
     ]
-
-
-def text(value: object) -> str:
-    """A word as it is, anything else as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _cut(text: str, limit: int) -> str:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from filelock import FileLock
 from mlflow.exceptions import MlflowException
 
 from harness.tracking import Role, Status, reading
@@ -21,14 +20,17 @@ from harness.tracking.connect import MARK, guarded
 from harness.tracking.entities import run_tags
 from harness.tracking.process import is_alive, process_tags
 from harness.tracking.view import VIEW_TAG, same_view, view_tag
+from harness.work.spool import pending_names, resolved
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from harness.project import Project
+    from harness.work.spool import PendingParent
 
-NOTE = "mlflow.note.content"
+NOTE, HEARTBEAT = "mlflow.note.content", "harness.heartbeat"
 RUNS = {"cell": "cell (variant x seed)", "trial": "trial of a study"}
+RECORDS = {"comparison": reading.PLAN, "study": reading.STUDY, "grid": reading.GRID}
 
 
 class Store(CellRuns):
@@ -125,11 +127,43 @@ class Store(CellRuns):
         """As `open_comparison`, for a grid of learning rates, in an experiment of its own."""
         return self._open_parent("grid", experiment, key, name, description, tags)
 
-    @contextmanager
-    def exclusive(self) -> Iterator[None]:
-        """One process of this project at a time: for reading, merging and writing a plan."""
-        with FileLock(self.artifacts.parent / ".plan.lock", timeout=60):
-            yield
+    def open_wanted(self, wanted: PendingParent) -> str:
+        """The run of a comparison, study or grid: found and set RUNNING again, or created."""
+        self.ensure_experiment(**wanted.experiment)
+        return self._open_parent(
+            wanted.kind,
+            wanted.experiment["name"],
+            wanted.key,
+            wanted.name,
+            wanted.description,
+            wanted.tags,
+        )
+
+    def bring(
+        self,
+        wanted: PendingParent,
+        files: Sequence[Path],
+        known: Mapping[str, str],
+        unsent: Collection[str],
+    ) -> set[str]:
+        """Brings the run of a comparison, study or grid up to how it should be.
+
+        `known` holds the runs that its record has other names for; `unsent` is what to look at.
+        Returns what is left to do: the record, while it names cells that have no run yet.
+        """
+        left = set()
+        if "record" in unsent and wanted.record is not None:
+            record = resolved(wanted.record, known)
+            self._save(wanted.run_id, record, RECORDS[wanted.kind])
+            if pending_names(record):
+                left.add("record")
+        if "note" in unsent and wanted.note:
+            self.describe(wanted.run_id, wanted.note)
+        for path in files:
+            self.log_artifact(wanted.run_id, path)
+        if "status" in unsent and wanted.status:
+            self.finish_comparison(wanted.run_id, wanted.status)
+        return left
 
     def save_plan(self, comparison_id: str, plan: Mapping[str, Any]) -> None:
         """Store the plan as comparison.json, in place of an earlier one."""
@@ -153,6 +187,11 @@ class Store(CellRuns):
             tags[NOTE] = description
         self._client.log_batch(comparison_id, tags=run_tags(tags))
         self._client.set_terminated(comparison_id, status)
+
+    @guarded
+    def beat(self, run_id: str) -> None:
+        """Says that the process which writes the run lives, to hosts that cannot see it."""
+        self._client.set_tag(run_id, HEARTBEAT, str(now_ms() // 1000))
 
     @guarded
     def describe(self, run_id: str, markdown: str) -> None:

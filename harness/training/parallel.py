@@ -16,7 +16,7 @@ import os
 import pickle
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol, TypeAlias
@@ -90,11 +90,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Started:
-    """The first event of a job; it goes on after `epoch` whole epochs."""
+    """The first event of a job; it goes on after `epoch` whole epochs, or begins: -1."""
 
     executor: Executor
     epochs: int
-    epoch: int = 0
+    epoch: int = -1
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def split(
 
 def train_jobs(
     jobs: Sequence[Job], loader: Loader, processes: int = 1
-) -> Iterator[tuple[int, Event]]:
+) -> Generator[tuple[int, Event], None, None]:
     """Trains the jobs, `processes` at a time.
 
     Yields:
@@ -222,7 +222,7 @@ def _stack_events(job: Job, loader: Loader) -> Iterator[Event]:
     executor = (kept and kept.executor) or choose_executor(stack, job.asked)
     if kept is not None:
         start = kept.begin(stack, executor, Sums(card.task, card.target_scale))
-    yield Started(executor, stack.epochs, start.epoch if start else 0)
+    yield Started(executor, stack.epochs, start.epoch if start else -1)
     loader = augmenting(loader, config.data)
     events = train(stack, loader, executor, job.test, job.stop, keeper=kept, start=start)
     for event in events:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.cells import Parent, Preparing, Show, open_data, validate
+from harness.cells import Parent, Preparing, Show
 from harness.config import TrainConfig, customary_rate
 from harness.errors import ConfigError, RunsFailedError
 from harness.experiment import Experiment
@@ -27,9 +27,10 @@ from harness.space import Choice, Float, Space, Study
 from harness.stats_search import at_edge
 from harness.study import StudyResult, as_json, plan_study
 from harness.tuning.grow import run_study
+from harness.validation import open_data, validate
 
 if TYPE_CHECKING:
-    from harness.tracking.store import Store
+    from harness.tracking.records import Records
 
 TUNING_SEEDS = (10_000, 10_001)
 RATE = "optim.lr"
@@ -148,7 +149,7 @@ def tune_variants(
     plan: Plan,
     studies: Mapping[str, Study],
     mode: Literal["each", "shared"],
-    store: Store,
+    records: Records,
     options: Options,
     show: Show,
     preparing: Preparing | None = None,
@@ -165,7 +166,7 @@ def tune_variants(
         # other epochs or settings make another search, not a clash with this one
         drawn = plan_study(study, plan, own_journal=True)
         found[name], run_ids[name] = run_study(
-            project, drawn, study.trials, store, options, _named(name, show), preparing
+            project, drawn, study.trials, records, options, _named(name, show), preparing
         )
         # an earlier, longer search must not give this variant more trials than the others
         first = tuple(each for each in found[name].trials if each.number < study.trials)
@@ -185,9 +186,7 @@ def tune_variants(
     trials = max(study.trials for study in studies.values())
     tuned = tuned_plan(plan, Tuned(mode, trials, TUNING_SEEDS, chosen))
     regret = (
-        _regret(plan, found, run_ids, store, options, show, project, preparing)
-        if mode == "each"
-        else {}
+        _regret(plan, found, run_ids, records, options, show, preparing) if mode == "each" else {}
     )
     edges = tuple(
         f"{name}: {key}" for name, study in studies.items() for key in _edges(study, found[name])
@@ -212,17 +211,16 @@ def _regret(
     plan: Plan,
     found: Mapping[str, StudyResult],
     run_ids: Mapping[str, str],
-    store: Store,
+    records: Records,
     options: Options,
     show: Show,
-    project: Project,
     preparing: Preparing | None,
 ) -> dict[str, dict[str, float]]:
     """What each variant loses at the baseline's best learning rate, all else at its own best."""
     experiment = plan.outline.experiment
     rate = found[experiment.baseline].best.values.get(RATE)
     sign = 1 if plan.outline.goal == "max" else -1
-    finished = store.finished_cells(f"{experiment.name}-tuning")
+    finished = records.finished_cells(f"{experiment.name}-tuning")
     lost: dict[str, dict[str, float]] = {}
     settings = plan.outline.configs[experiment.baseline].data
     with open_data(plan.card, settings, options, preparing) as get:
@@ -235,7 +233,7 @@ def _regret(
                 continue
             config = plan.outline.configs[name].override({**best.values, RATE: rate})
             cells = [cell_of(name, seed, config, plan.ingredients) for seed in TUNING_SEEDS]
-            parent = Parent(store, run_ids[name], plan, options, project.runs_dir / "work")
+            parent = Parent(records, run_ids[name], plan, options)
             there = validate(
                 cells,
                 parent,

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from harness.cells import Parent, Show, validate
+from harness.cells import Parent, Show
 from harness.data.loaders import Loader
 from harness.plan import cell_of
 from harness.study import Evaluation, StudyPlan, StudyResult, fresh_seeds, trial_name
+from harness.validation import validate
 
 TOP_TRIALS = 3
 
@@ -53,7 +54,7 @@ def evaluate(
         cells,
         replace(parent, role="cell"),
         found.metric,
-        parent.store.finished_cells(found.name),
+        parent.records.finished_cells(found.name),
         open_data,
         show,
         label="fresh seeds",

@@ -1,8 +1,8 @@
 """Grows a study: asks for a batch of trials, trains it in stacks, records and tells the results.
 
-A trial is one cell for each tuning seed. A stack that is on record from a killed process is not
-trained again; one that is there in part is trained whole, because who leaves it early, and in which
-order its sums are taken, depends on all of its cells.
+A trial is one cell for each tuning seed. What is on record from a killed process is not trained
+again, and what it had in training goes on. Only a stack whose trials are halved is trained whole
+again where neither is left of some of it: who leaves it early depends on all of its cells.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from harness.cells import (
     Show,
     Stacked,
     Watch,
-    open_data,
+    goes_on,
     train_stacks,
 )
 from harness.config import TrainConfig
@@ -39,15 +39,17 @@ from harness.recording import Options, comparison_tags
 from harness.space import LEAST_SEEDS
 from harness.study import StudyPlan, StudyResult, Trial, rows_of_epoch, trial_name
 from harness.tracking import NewCell
+from harness.tracking.records import ExperimentInfo, Records
 from harness.training.grouping import MOST_CELLS, group
 from harness.training.loop import Epoch, Outcome
 from harness.tuning import journal as journals
 from harness.tuning.fresh import evaluate
 from harness.tuning.pruning import BRACKET_TRIALS, Halving, rounds, worse_seeds
+from harness.validation import open_data
+from harness.work.claims import claiming
 
 if TYPE_CHECKING:
     from harness.tracking import Finished, Status
-    from harness.tracking.store import Store
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def run_study(
     project: Project,
     drawn: StudyPlan,
     total: int,
-    store: Store,
+    records: Records,
     options: Options,
     show: Show,
     preparing: Preparing | None = None,
@@ -113,27 +115,26 @@ def run_study(
         batch = batch_trials or journals.batch_of(drawn.study)
         study = journals.open_study(path, drawn, batch)
         with uninterrupted():
-            run_id = _open_parent(store, drawn, options)
-        work = project.runs_dir / "work"
-        parent = Parent(store, run_id, drawn.plan, options, work, role="trial")
+            run_id = _open_parent(records, drawn, options)
+        parent = Parent(records, run_id, drawn.plan, options, role="trial")
         status: Status = "KILLED"
         try:
             settings = drawn.config.data
             with open_data(drawn.plan.card, settings, options, preparing) as get:
-                going = _Going(study, drawn, parent, show, get, batch, store.trials(run_id))
+                going = _Going(study, drawn, parent, show, get, batch, records.trials(run_id))
                 while trials := journals.next_batch(study, drawn, total, batch):
                     _train_batch(going, trials)
                     so_far = journals.result_of(study, drawn, options.command, last=False)
-                    store.save_study(run_id, so_far.to_json())
+                    records.save(run_id, so_far.to_json())
                 found = journals.result_of(study, drawn, options.command)
                 if fresh:
                     found = replace(
                         found, evaluation=evaluate(drawn, found, fresh, parent, get, show)
                     )
-            store.save_study(run_id, found.to_json())
+            records.save(run_id, found.to_json())
             status = "FINISHED"
         finally:
-            store.finish_comparison(run_id, status)
+            records.close(run_id, status)
     return found, run_id
 
 
@@ -192,21 +193,25 @@ def _scores(going: _Going, cells: Mapping[Cell, int]) -> Iterator[tuple[Cell, Sc
     width = BRACKET_TRIALS if halving else MOST_CELLS // seeds
     todo = []
     for stack in group(cells, width * seeds, seeds):
-        if all(cell in on_record for cell in stack):
+        rest = [cell for cell in stack if cell not in on_record]
+        begun = 0 < len(rest) < len(stack)
+        if halving and begun and not goes_on(rest, going.parent):
             for cell in stack:
-                yield cell, _read_back(going, on_record[cell])
-            continue
+                if earlier := going.recorded.pop((cells[cell], cell.seed), None):
+                    going.parent.records.delete_run(earlier.run_id)
+            rest = list(stack)
         for cell in stack:
-            if earlier := going.recorded.pop((cells[cell], cell.seed), None):
-                going.parent.store.delete_run(earlier.run_id)
-        todo.append(stack)
+            if cell not in rest:
+                yield cell, _read_back(going, on_record[cell])
+        if rest:
+            todo.append(replace(_stacked(going, stack, cells), cells=rest))
     yield from _trained(going, todo, cells)
 
 
 def _trained(
-    going: _Going, stacks: Sequence[Sequence[Cell]], trial_of: Mapping[Cell, int]
+    going: _Going, stacks: Sequence[Stacked], trial_of: Mapping[Cell, int]
 ) -> Iterator[tuple[Cell, Scored]]:
-    drawn, metric = going.drawn, going.drawn.metric
+    drawn, metric, parent = going.drawn, going.drawn.metric, going.parent
     curves: dict[Cell, list[float]] = {}
     seconds: dict[Cell, float] = {}
 
@@ -215,19 +220,26 @@ def _trained(
             curves.setdefault(cell, []).append(row[metric])
             seconds[cell] = seconds.get(cell, 0.0) + row.get("train_seconds", 0.0)
 
-    if stacks:
-        together = [_stacked(going, stack, trial_of) for stack in stacks]
+    if not stacks:
+        return
+    names = [parent.name(cell) for stack in stacks for cell in stack.cells]
+    with claiming(parent.work.claims, names, parent.options.command) as claim:
         trained = train_stacks(
-            together,
+            stacks,
             going.open_data(),
-            going.parent,
+            parent,
             lambda cell: _entry(cell, trial_of[cell], drawn),
             going.show,
+            claim=claim,
             test=False,
             each_epoch=note,
         )
         for run_id, outcome in trained:
             cell = outcome.cell
+            if len(curves.get(cell, ())) <= outcome.epochs:  # another process trained the first
+                history = parent.records.history(run_id)
+                curves[cell] = history[metric]
+                seconds[cell] = math.fsum(history["train_seconds"][1:])
             yield cell, _scored(run_id, outcome, metric, curves[cell], seconds[cell])
 
 
@@ -274,7 +286,7 @@ def _scored(
 def _read_back(going: _Going, earlier: Finished) -> Scored:
     """A cell as recorded: exactly what training it again would give, its seconds apart."""
     metric = going.drawn.metric
-    history = going.parent.store.history(earlier.run_id)
+    history = going.parent.records.history(earlier.run_id)
     curve = tuple(history.get(metric, ()))
     return Scored(
         run_id=earlier.run_id,
@@ -322,16 +334,14 @@ def _cost(drawn: StudyPlan, config: TrainConfig, found: Iterable[Scored]) -> flo
     return None
 
 
-def _open_parent(store: Store, drawn: StudyPlan, options: Options) -> str:
+def _open_parent(records: Records, drawn: StudyPlan, options: Options) -> str:
     study = drawn.study
-    columns = [*(f"params.{key}" for key in study.space), f"metrics.{drawn.metric}"]
+    columns = (*(f"params.{key}" for key in study.space), f"metrics.{drawn.metric}")
     key = digest({"study": drawn.name, **drawn.definition()})[:16]
-    store.ensure_experiment(
-        study.name, study.question, drawn.metric, columns, role="trial", key=key
-    )
+    shown = ExperimentInfo(study.name, study.question, drawn.metric, columns, "trial", key)
     name = f"{study.name} {study.experiment}/{study.variant} {drawn.plan.card.name}"
     tags = comparison_tags(drawn.plan, options)
-    return store.open_study(study.name, key, name, study.question, tags)
+    return records.open_parent("study", shown, key, name, study.question, tags)
 
 
 def _short(values: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from harness import durable
 from harness.config import TrainConfig
 from harness.errors import IntegrityError
 from harness.experiment import Cell
+from harness.work.folders import STACK
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,16 +97,7 @@ def save(
         "step": stack.step,
         "seconds": within.seconds if within else 0.0,
         "dropout": bool(stack.noise),
-        "cells": [
-            {
-                "name": names[cell],
-                "variant": cell.variant,
-                "seed": cell.seed,
-                "fingerprint": cell.fingerprint,
-                "config": cell.config.model_dump_json(),
-            }
-            for cell in stack.cells
-        ],
+        "cells": [described(cell, names[cell]) for cell in stack.cells],
         "environment": dict(environment),
     }
     content = safetensors.torch.save(
@@ -123,10 +115,35 @@ def save(
     return path
 
 
-def clear(folder: Path) -> None:
-    """Removes a stack's files; the newest last, so that a kill in between leaves a usable one."""
+def plan(folder: Path, names: Mapping[Cell, str]) -> None:
+    """Says which cells train together, before they do: so they will whenever they go on.
+
+    Raises:
+        ResourceError: it cannot be written.
+    """
+    with durable.writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    cells = [described(cell, name) for cell, name in names.items()]
+    durable.write_json(folder / STACK, {"cells": cells})
+
+
+def planned(folder: Path) -> dict[str, Cell] | None:
+    """The cells of a stack by the names of their folders; None where it does not say."""
+    try:
+        return {each["name"]: cell_of(each) for each in durable.read_json(folder / STACK)["cells"]}
+    except (OSError, IntegrityError, KeyError, TypeError, ValueError):
+        return None
+
+
+def forget(folder: Path) -> None:
+    """Removes a stack's checkpoints; the newest last: a kill in between leaves a usable one."""
     for path in reversed(files(folder)):
         _remove(path)
+
+
+def clear(folder: Path) -> None:
+    """Removes a stack's files and its folder."""
+    forget(folder)
     if folder.is_dir():
         for path in folder.iterdir():  # a kill may have left a checksum without its file
             path.unlink(missing_ok=True)
@@ -179,18 +196,9 @@ def open_checkpoint(path: Path) -> Checkpoint:
             "go on with the harness that wrote it, or begin these cells anew: --restart",
         )
     try:
-        cells = [
-            Cell(
-                each["variant"],
-                each["seed"],
-                TrainConfig.model_validate_json(each["config"]),
-                each["fingerprint"],
-            )
-            for each in about["cells"]
-        ]
         return Checkpoint(
             path=path,
-            cells=tuple(cells),
+            cells=tuple(map(cell_of, about["cells"])),
             names=tuple(each["name"] for each in about["cells"]),
             executor=about["executor"],
             epoch=about["epoch"],
@@ -202,6 +210,23 @@ def open_checkpoint(path: Path) -> Checkpoint:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise _Damaged(f"{path} lacks what a checkpoint says of itself ({error})") from None
+
+
+def described(cell: Cell, name: str) -> dict[str, Any]:
+    """A cell as plain JSON, with the name of its folder."""
+    return {
+        "name": name,
+        "variant": cell.variant,
+        "seed": cell.seed,
+        "fingerprint": cell.fingerprint,
+        "config": cell.config.model_dump_json(),
+    }
+
+
+def cell_of(record: Mapping[str, Any]) -> Cell:
+    """The cell that `described` described."""
+    config = TrainConfig.model_validate_json(record["config"])
+    return Cell(record["variant"], record["seed"], config, record["fingerprint"])
 
 
 class _Damaged(IntegrityError):
@@ -260,11 +285,11 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def differing(one: Sequence[Cell], other: Mapping[str, Cell], names: Sequence[str]) -> list[str]:
+def differing(found_in: Checkpoint, asked: Mapping[str, Cell]) -> list[str]:
     """Settings in which the cells of a checkpoint differ from those that are asked for."""
     found: dict[str, None] = {}
-    for cell, name in zip(one, names, strict=True):
-        wanted = other.get(name)
+    for cell, name in zip(found_in.cells, found_in.names, strict=True):
+        wanted = asked.get(name)
         if wanted is not None and (cell.config, cell.seed) != (wanted.config, wanted.seed):
             before, now = cell.config.flat(), wanted.config.flat()
             for key in {**before, **now}:

@@ -1,7 +1,7 @@
 """What is where in `mlruns/work`.
 
-    <fingerprint>-<owner>/   a cell: cell.json and history.jsonl; once it is done also outcome.json,
-                             config.json, history.parquet, weights.safetensors
+    <fingerprint>-<owner>/   a cell: cell.json and history.jsonl; once it is done also artifacts/
+                             (the files of its run) and outcome.json
     stacks/<id>/             checkpoints of the cells that train together
     parents/<kind>-<key>/    a comparison, study or grid that the store does not have whole yet
     claims/                  which process trains what
@@ -21,11 +21,11 @@ from harness.experiment import Cell
 
 CELL, HISTORY, OUTCOME = "cell.json", "history.jsonl", "outcome.json"
 CONFIG, CURVES, WEIGHTS = "config.json", "history.parquet", "weights.safetensors"
-STACK = "stack.json"
+ARTIFACTS, STACK = "artifacts", "stack.json"
 
 
 @dataclass(frozen=True)
-class Work:
+class WorkFolder:
     """The folder of unfinished work of a project."""
 
     root: Path

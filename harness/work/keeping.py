@@ -21,7 +21,7 @@ from harness.errors import IntegrityError
 from harness.training.epoch import EpochSoFar
 from harness.training.loop import Epoch, Outcome, Start
 from harness.work import checkpoint, history, outcome
-from harness.work.folders import HISTORY, STACK, Work
+from harness.work.folders import HISTORY, OUTCOME, WorkFolder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,14 +49,16 @@ class Keeping:
         environment: where this process trains: device, threads, versions.
         resumed: the checkpoint that the stack goes on from.
         save_seconds: at least so many between two checkpoints; 0: one after every step.
+        split: whether the stack is a part of one that memory had no room for.
     """
 
-    work: Work
+    work: WorkFolder
     names: Mapping[Cell, str]
     own: frozenset[Cell]
     environment: Mapping[str, Any]
     resumed: Checkpoint | None = None
     save_seconds: float = SAVE_SECONDS
+    split: bool = False
     _rows: dict[Cell, list[history.Row]] = field(default_factory=dict)
     _kept_epoch: int = -1
     _differs: int | None = None
@@ -88,11 +90,13 @@ class Keeping:
             with durable.writing(folder):
                 folder.mkdir(parents=True, exist_ok=True)
             durable.remove_partial(folder)
+            (folder / OUTCOME).unlink(missing_ok=True)  # of an attempt that nobody knows of
             self._rows[cell] = self._known(folder)
         self._rest(0.0)
         folder = self._stack_folder()
+        checkpoint.plan(folder, {cell: self.names[cell] for cell in stack.cells})
         if self.resumed is None:
-            checkpoint.clear(folder)
+            checkpoint.forget(folder)
             return None
         if folder.is_dir():
             durable.remove_partial(folder)
@@ -114,11 +118,6 @@ class Keeping:
             if cell in self.own:
                 durable.sync(self._folder(cell) / HISTORY)
         folder = self._stack_folder()
-        if not (folder / STACK).exists():
-            with durable.writing(folder):
-                folder.mkdir(parents=True, exist_ok=True)
-            durable.remove_partial(folder)
-            durable.write_json(folder / STACK, {"cells": [self.names[cell] for cell in self.own]})
         checkpoint.save(folder, stack, self.names, self._executor, epoch, within, self.environment)
         self._kept_epoch = epoch
         self._rest(time.monotonic() - began)
@@ -158,6 +157,7 @@ class Keeping:
             self.environment,
             resumed,
             self.save_seconds,
+            split=True,
         )
 
     def end(self) -> None:
@@ -221,9 +221,10 @@ class Keeping:
         return row
 
     def _tags(self) -> dict[str, str]:
+        tags = {"harness.stack": "split: out of memory"} if self.split else {}
         if self.resumed is None:
-            return {}
-        tags = {"harness.resumed": f"from epoch {self.resumed.epoch}"}
+            return tags
+        tags |= {"harness.resumed": f"from epoch {self.resumed.epoch}"}
         if self._differs is not None:
             tags["harness.resumed_differs"] = f"from epoch {self._differs}"
         changed = environment_changes(self.resumed.environment, self.environment)

@@ -1,7 +1,7 @@
 """What a finished cell leaves in its folder, until the store has it: files, and what became of it.
 
 In: an `Outcome` of the trainer and the cell's curves. Out: config.json (every setting),
-history.parquet (a row per epoch), weights.safetensors, and outcome.json, which comes last, names
+history.parquet (a row per epoch) and weights.safetensors, and outcome.json, which comes last, names
 the others by their SHA-256 and makes the cell a finished one.
 """
 
@@ -16,14 +16,12 @@ from typing import TYPE_CHECKING, Any
 from harness import durable, identity
 from harness.config import TrainConfig
 from harness.errors import IntegrityError
-from harness.work.folders import CONFIG, CURVES, OUTCOME, WEIGHTS
+from harness.work.folders import ARTIFACTS, CONFIG, CURVES, OUTCOME, WEIGHTS
 
 if TYPE_CHECKING:
     import torch
 
     from harness.training.loop import Outcome
-
-FILES = (CONFIG, CURVES, WEIGHTS)
 
 
 @dataclass(frozen=True)
@@ -37,6 +35,20 @@ class Finished:
     graph: str
     sha256: Mapping[str, str]
     tags: Mapping[str, str]
+
+    def final_tags(self) -> dict[str, str]:
+        """What its run is tagged with at its end."""
+        tags = {
+            **self.tags,
+            **{f"harness.sha256.{name}": digest for name, digest in self.sha256.items()},
+        }
+        if self.diverged_step is not None:
+            tags["harness.diverged"] = str(self.diverged_step)
+        if self.graph:
+            tags["harness.graph"] = self.graph
+        if self.stopped:
+            tags["harness.pruned"] = str(self.epochs)
+        return tags
 
 
 def write(
@@ -56,8 +68,11 @@ def write(
         CURVES: curves(history),
         WEIGHTS: _weights(outcome.weights),
     }
+    artifacts = folder / ARTIFACTS
+    with durable.writing(artifacts):
+        artifacts.mkdir(exist_ok=True)
     for name, content in contents.items():
-        durable.write_whole(folder / name, content)
+        durable.write_whole(artifacts / name, content)
     durable.write_json(
         folder / OUTCOME,
         {
@@ -66,7 +81,7 @@ def write(
             "diverged_step": outcome.diverged_step,
             "stopped": outcome.stopped,
             "graph": outcome.graph,
-            "sha256": {name: durable.sha256_of(folder / name) for name in contents},
+            "sha256": {name: durable.sha256_of(artifacts / name) for name in contents},
             "tags": dict(tags),
         },
     )
@@ -86,7 +101,7 @@ def read(folder: Path) -> Finished:
     """
     found = durable.read_json(folder / OUTCOME)
     for name, sha256 in found["sha256"].items():
-        path = folder / name
+        path = folder / ARTIFACTS / name
         if not path.is_file() or durable.sha256_of(path) != sha256:
             raise IntegrityError(
                 f"{path} is damaged: it is not what was written when its cell finished",

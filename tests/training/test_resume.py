@@ -23,7 +23,7 @@ from harness.training import parallel
 from harness.training.loop import Epoch, Outcome
 from harness.training.parallel import Job, train_jobs
 from harness.work import checkpoint, history, outcome
-from harness.work.folders import HISTORY, WEIGHTS, Work
+from harness.work.folders import ARTIFACTS, HISTORY, WEIGHTS, WorkFolder
 from harness.work.keeping import Keeping
 
 HERE = {"device": "cpu"}
@@ -81,7 +81,7 @@ def recorded(work, cells):
         done = outcome.read(folder)
         rows = history.read(folder / HISTORY)
         assert [row["epoch"] for row in rows] == list(range(done.epochs + 1))
-        found[cell] = ((folder / WEIGHTS).read_bytes(), done.metrics, rows)
+        found[cell] = ((folder / ARTIFACTS / WEIGHTS).read_bytes(), done.metrics, rows)
     return found
 
 
@@ -107,7 +107,7 @@ def assert_same(one, other):
 
 @pytest.fixture
 def works(tmp_path):
-    return Work(tmp_path / "one"), Work(tmp_path / "other")
+    return WorkFolder(tmp_path / "one"), WorkFolder(tmp_path / "other")
 
 
 NETS = {

@@ -32,6 +32,8 @@ class Options:
     """Whether unfinished work begins anew."""
     wait: bool = True
     """Whether cells that another process trains are waited for."""
+    force: bool = False
+    """Whether to train even if the disk looks too full."""
     told: Callable[[str], None] = field(default=lambda note: None, compare=False, repr=False)
     """Called with what a person should know."""
     test_reads: Mapping[str, int] = field(default_factory=dict)

@@ -15,15 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness.cells import (
-    Parent,
-    Preparing,
-    Show,
-    Stacked,
-    Watch,
-    shared_out,
-    train_stacks,
-)
+from harness.cells import Preparing, Show, shared_out, train_stacks
 from harness.config import TrainConfig
 from harness.errors import Interrupted, ResourceError
 from harness.experiment import Cell
@@ -32,6 +24,7 @@ from harness.plan import Plan
 from harness.plan_record import plan_record
 from harness.recording import Options, comparison_tags, params
 from harness.reuse import Work, recorded
+from harness.stacked import Parent, Stacked, Watch
 from harness.tracking import NewCell
 from harness.tracking.records import ExperimentInfo, Records
 from harness.training.grouping import group

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from harness.cells import Parent, Preparing, Show, Stacked, Watch, shared_out, train_stacks
+from harness.cells import Preparing, Show, shared_out, train_stacks
 from harness.config import Data
 from harness.data.loaders import Loader, open_loader
 from harness.data.parquet import Card
 from harness.experiment import Cell
 from harness.recording import Options, params
+from harness.stacked import Parent, Stacked, Watch
 from harness.tracking import NewCell
 from harness.training.grouping import group
 

@@ -33,7 +33,7 @@ LAYERS = (
     ("work",),
     ("plan_record", "reuse"),
     ("tracking", "recording", "ui"),
-    ("recorder",),
+    ("recorder", "stacked"),
     ("cells",),
     ("validation",),
     ("runner",),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from harness.experiment import Cell
     from harness.plan import Plan
     from harness.project import Project
-    from harness.tracking.store import Store
+    from harness.tracking.records import Records
 
 METRIC = "test/accuracy"
 
@@ -50,19 +50,19 @@ def _round(folder: Path, stacked: bool, opened: dict[str, Any], work: Work) -> T
     if work["figure"] == "training":
         return lambda: figures_of(train(cells, loader, stacked))
     way = record if stacked else record_one_by_one
-    return lambda: figures_of(way(project, plan, cells, opened["store"]))
+    return lambda: figures_of(way(project, plan, cells, opened["records"]))
 
 
 def _open(folder: Path, stacked: bool, opened: dict[str, Any], work: Work) -> None:
     own_store(work)
-    from harness.tracking import open_store
+    from harness.tracking.records import open_records
 
     project = make_project(folder / "project")
-    store = open_store(project)
+    records = open_records(project)
     plan = plan_of(project, work)
-    opened.update(project=project, store=store, plan=plan, loader=open_data(plan))
+    opened.update(project=project, records=records, plan=plan, loader=open_data(plan))
     short = plan_of(project, {**work, "epochs": 1})
-    (record if stacked else record_one_by_one)(project, short, short.cells[:4], store)
+    (record if stacked else record_one_by_one)(project, short, short.cells[:4], records)
 
 
 def open_data(plan: Plan) -> Loader:
@@ -88,46 +88,52 @@ def train(cells: Sequence[Cell], loader: Loader, stacked: bool) -> list[float]:
     ]
 
 
-def record(project: Project, plan: Plan, cells: Sequence[Cell], store: Store) -> list[float]:
+def record(project: Project, plan: Plan, cells: Sequence[Cell], records: Records) -> list[float]:
     """The cells as `harness run` trains and records them."""
     from harness import runner
     from harness.commands.opening import run_options
     from harness.training.grouping import group
 
     began = time.time()
-    work = runner.Work(tuple(map(tuple, group(cells))), {}, {})
-    runner.run(project, plan, work, store, run_options(project, "cpu", "auto"), _silent)
+    earlier = records.finished_cells(plan.outline.experiment.name).values()
+    again = frozenset(each.run_id for each in earlier)
+    work = runner.Work(tuple(map(tuple, group(cells))), {}, {}, again)
+    runner.run(plan, work, records, run_options(project, "cpu", "auto"), _silent)
     return recorded(project, began)
 
 
 def record_one_by_one(
-    project: Project, plan: Plan, cells: Sequence[Cell], store: Store
+    project: Project, plan: Plan, cells: Sequence[Cell], records: Records
 ) -> list[float]:
     """The same with each cell a stack of its own, and one at work at a time."""
-    from harness.cells import Entry, Parent, Stacked, Watch, train_stacks
+    from harness.cells import train_stacks
     from harness.commands.opening import run_options
     from harness.recording import comparison_tags, params
+    from harness.stacked import Parent, Stacked, Watch
+    from harness.tracking import NewCell
+    from harness.tracking.records import ExperimentInfo
 
     options = run_options(project, "cpu", "auto")
     experiment, metric = plan.outline.experiment, plan.outline.metric
-    store.ensure_experiment(experiment.name, experiment.question, metric, [], key=plan.key)
-    comparison = store.open_comparison(
-        experiment.name,
+    shown = ExperimentInfo(experiment.name, experiment.question, metric, key=plan.key)
+    comparison = records.open_parent(
+        "comparison",
+        shown,
         plan.key,
-        name=f"{experiment.name} one by one",
-        description=experiment.question,
-        tags=comparison_tags(plan, options),
+        f"{experiment.name} one by one",
+        experiment.question,
+        comparison_tags(plan, options),
     )
-    parent = Parent(store, comparison, plan, options, project.runs_dir / "work")
+    parent = Parent(records, comparison, plan, options)
     loader = open_data(plan)
     found = []
     for cell in cells:
         alone = Stacked([cell], Watch(cell.name, "val/accuracy", max))
-        entered = partial(_entry, Entry, params, plan)
+        entered = partial(_entry, NewCell, params, plan)
         for _, outcome in train_stacks([alone], loader, parent, entered, _silent):
             found.append(outcome.metrics[METRIC])
     loader.close()
-    store.finish_comparison(comparison)
+    records.close(comparison, "FINISHED")
     return found
 
 

@@ -95,18 +95,18 @@ def recorded(plan: Plan, folder: Path, database: Path, device: str) -> float:
     from harness import reuse, runner
     from harness.commands.opening import run_options
     from harness.project import Project
-    from harness.tracking import open_store
+    from harness.tracking.records import open_records
 
     project = Project(folder)
     project.runs_dir.mkdir(parents=True)
     shutil.copyfile(database, project.runs_dir / "mlflow.db")
-    store = open_store(project)
+    records = open_records(project)
     options = run_options(project, device, "auto")
     work = reuse.sort_out(plan, {}, fresh=True)
     wait = synchroniser(device)
     wait()
     start = time.perf_counter()
-    runner.run(project, plan, work, store, options, _silent)
+    runner.run(plan, work, records, options, _silent)
     wait()
     seconds = time.perf_counter() - start
     shutil.rmtree(folder)  # the weights of 50 cells, 13 MB each

@@ -100,18 +100,18 @@ def recorded(prepared: Prepared, folder: Path) -> tuple[float, float]:
     """
     from harness import reuse, runner
     from harness.commands.opening import run_options
-    from harness.tracking import open_store
+    from harness.tracking.records import open_records
 
     project = Project(folder)
     project.runs_dir.mkdir(parents=True)
     shutil.copyfile(prepared.database, project.runs_dir / "mlflow.db")
-    store = open_store(project)
+    records = open_records(project)
     options = run_options(project, "cpu", "auto")
     work = reuse.sort_out(prepared.plan, {}, fresh=True)
     waited: list[float] = []
     with _waiting(waited):
         start = time.perf_counter()
-        runner.run(project, prepared.plan, work, store, options, _silent)
+        runner.run(prepared.plan, work, records, options, _silent)
         seconds = time.perf_counter() - start
     return seconds, sum(waited)
 

@@ -39,11 +39,11 @@ def _prepare(folder: Path, batch_trials: int | None, pruner: str = "none") -> Ru
     os.environ.pop("MLFLOW_TRACKING_URI", None)  # the project's own store
     os.environ.pop("HARNESS_DATA_DIR", None)
     from harness.commands.opening import run_options
-    from harness.tracking import open_store
+    from harness.tracking.records import open_records
     from harness.tuning.grow import run_study
 
     project = subject.make_project(folder)
-    store = open_store(project)
+    records = open_records(project)
     options = run_options(project, "cpu", "auto")
 
     def run(work: Work) -> Timed:
@@ -51,7 +51,13 @@ def _prepare(folder: Path, batch_trials: int | None, pruner: str = "none") -> Ru
 
         def timed() -> dict[str, Any]:
             result, _ = run_study(
-                project, planned, work["trials"], store, options, _silent, batch_trials=batch_trials
+                project,
+                planned,
+                work["trials"],
+                records,
+                options,
+                _silent,
+                batch_trials=batch_trials,
             )
             return _figures(result, work["epochs"])
 

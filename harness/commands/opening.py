@@ -52,15 +52,15 @@ def run_options(
     project: Project,
     device: str,
     executor: str,
-    care: Care,
-    told: Callable[[str], None],
+    care: Care | None = None,
+    told: Callable[[str], None] = lambda note: None,
     test_reads: Mapping[str, int] | None = None,
 ) -> Any:
     """How this process runs cells, with the environment that is recorded."""
     from harness.identity import environment
     from harness.recording import Options
 
-    found = environment(project.root, device)
+    found, care = environment(project.root, device), care or Care()
     # the command is repeated, not redone
     found["command"] = re.sub(r" --(fresh|restart)(?= |$)", "", found["command"])
     return Options(
@@ -71,6 +71,7 @@ def run_options(
         save_seconds=care.save_seconds,
         restart=care.restart,
         wait=care.wait,
+        force=care.force,
         told=told,
         test_reads=dict(test_reads or {}),
     )

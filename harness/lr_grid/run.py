@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
-from harness.cells import Parent, Preparing, Show
+from harness.cells import Preparing, Show
 from harness.config import TrainConfig
 from harness.data.parquet import Card
 from harness.errors import Interrupted
@@ -23,6 +23,7 @@ from harness.lr_grid.plan import (
 )
 from harness.lr_grid.record import Grid, VariantGrid
 from harness.recording import Options, comparison_tags
+from harness.stacked import Parent
 from harness.study import as_json
 from harness.tracking.records import ExperimentInfo, Records
 from harness.validation import open_data, validate

@@ -48,6 +48,16 @@ def cell_bytes(cell: Cell, card: Card) -> int:
     return FLOAT_BYTES * (copies * weights + config.batch_size * row)
 
 
+def disk_bytes(cell: Cell, card: Card) -> int:
+    """Disk that one cell takes while it trains: two checkpoints, a third being written, weights."""
+    config = cell.config
+    with torch.device("meta"):
+        model = models.build(config.model, card.input_shape, card.outputs)
+    state = [*model.parameters(), *model.buffers()]
+    weights = FLOAT_BYTES * sum(tensor.numel() for tensor in state)
+    return weights * (3 * (1 + len(OPTIMIZERS[config.optim.kind].slots)) + 1)
+
+
 def memory_bytes(device: torch.device) -> int:
     """All memory of a device; of the host, what this process may use."""
     if device.type == "cuda":

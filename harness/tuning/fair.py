@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.cells import Parent, Preparing, Show
+from harness.cells import Preparing, Show
 from harness.config import TrainConfig, customary_rate
 from harness.errors import ConfigError, RunsFailedError
 from harness.experiment import Experiment
@@ -24,6 +24,7 @@ from harness.plan import Plan, Tuned, cell_of, tuned_plan
 from harness.project import Project
 from harness.recording import Options
 from harness.space import Choice, Float, Space, Study
+from harness.stacked import Parent
 from harness.stats_search import at_edge
 from harness.study import StudyResult, as_json, plan_study
 from harness.tuning.grow import run_study

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from harness.cells import Parent, Show
+from harness.cells import Show
 from harness.data.loaders import Loader
 from harness.plan import cell_of
+from harness.stacked import Parent
 from harness.study import Evaluation, StudyPlan, StudyResult, fresh_seeds, trial_name
 from harness.validation import validate
 

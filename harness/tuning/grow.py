@@ -18,15 +18,7 @@ import optuna
 from filelock import Timeout
 from optuna.trial import Trial as LiveTrial
 
-from harness.cells import (
-    Parent,
-    Preparing,
-    Show,
-    Stacked,
-    Watch,
-    goes_on,
-    train_stacks,
-)
+from harness.cells import Preparing, Show, train_stacks
 from harness.config import TrainConfig
 from harness.data.loaders import Loader
 from harness.errors import BusyError
@@ -37,6 +29,7 @@ from harness.plan_record import parameter_count
 from harness.project import Project
 from harness.recording import Options, comparison_tags
 from harness.space import LEAST_SEEDS
+from harness.stacked import Parent, Stacked, Watch, goes_on
 from harness.study import StudyPlan, StudyResult, Trial, rows_of_epoch, trial_name
 from harness.tracking import NewCell
 from harness.tracking.records import ExperimentInfo, Records

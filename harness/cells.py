@@ -10,13 +10,13 @@ from where they were.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from harness.data.loaders import Loader
-from harness.errors import BusyError
+from harness.errors import BusyError, Interrupted
 from harness.experiment import Cell
 from harness.recorder import Recorder
 from harness.recording import cell_tags, dataset_info
@@ -24,7 +24,7 @@ from harness.stacked import Parent, Stacked, Watch, arranged, job_of
 from harness.tracking import NewCell
 from harness.training.loop import Epoch, Outcome
 from harness.training.parallel import Restarted, Started, processes_for, train_jobs
-from harness.work import resume
+from harness.work import checkpoint, resume
 from harness.work.claims import Claim, claiming, wait_for
 
 
@@ -85,28 +85,31 @@ def train_stacks(
         claim.beat if claim else lambda: None,
     )
     finished = set()
-    with recorder, closing(train_jobs(jobs, loader, processes)) as events:
-        for number, event in events:
-            stack = stacks[number]
-            if isinstance(event, Started):
-                recorder.begin(*_begun(stack, event, parent, entry))
-                shown[number] = _progress(stack, event)
-            elif isinstance(event, Restarted):
-                pass  # what they give from now on takes the place of what they gave
-            elif isinstance(event, Epoch):
-                own = {cell: row for cell, row in event.rows.items() if cell not in stack.company}
-                event = replace(event, rows=own)
-                recorder.epoch(event)
-                each_epoch(event)
-                if event.rows:
-                    shown[number] = _advanced(shown[number], event, stack.watch)
-                    show(shown[number])
-            elif event.cell not in stack.company:
-                recorder.done(event)
-                finished.add(parent.name(event.cell))
-                shown[number] = _left(shown[number], event)
-            yield from recorder.recorded()
-        yield from recorder.drain()
+    try:
+        with recorder, closing(train_jobs(jobs, loader, processes)) as events:
+            for number, event in events:
+                stack = stacks[number]
+                if isinstance(event, Started):
+                    recorder.begin(*_begun(stack, event, parent, entry))
+                    shown[number] = _progress(stack, event)
+                elif isinstance(event, Restarted):
+                    pass  # what they give from now on takes the place of what they gave
+                elif isinstance(event, Epoch):
+                    event = _without(event, stack.company)
+                    recorder.epoch(event)
+                    each_epoch(event)
+                    if event.rows:
+                        shown[number] = _advanced(shown[number], event, stack.watch)
+                        show(shown[number])
+                elif event.cell not in stack.company:
+                    recorder.done(event)
+                    finished.add(parent.name(event.cell))
+                    shown[number] = _left(shown[number], event)
+                yield from recorder.recorded()
+            yield from recorder.drain()
+    except Interrupted as stop:
+        stop.details = (saved_words(stacks, parent, finished), *stop.details)
+        raise
     resume.sweep(parent.work, finished)
 
 
@@ -146,6 +149,29 @@ def shared_out(
             told(f"waiting for cells that are being trained already: {who}")
             wait_for(folder, [names[cell] for cell in todo])
             todo = list(left(todo))
+
+
+def saved_words(stacks: Sequence[Stacked], parent: Parent, finished: Collection[str]) -> str:
+    """Where cells that are not done will go on: `8 cells are saved at epoch 12 of 30`."""
+    at: list[int] = []
+    left = 0
+    for stack in stacks:
+        names = [parent.name(cell) for cell in stack.cells]
+        unfinished = [name for name in names if name not in finished]
+        left += len(unfinished)
+        kept = checkpoint.files(parent.work.stack(names))
+        at += [checkpoint.epoch_of(kept[0])] * len(unfinished) if kept else []
+    cells = f"{left} unfinished cell{'s' * (left != 1)}"
+    if not at:
+        return f"{cells}; none was saved yet" if left else "every cell is done"
+    among = f"epoch {at[0]}" if len(set(at)) == 1 else f"epochs {min(at)} to {max(at)}"
+    some = f", {len(at)} of them" if len(at) < left else ""
+    return f"{cells}{some} saved at {among} of {stacks[0].cells[0].config.epochs}"
+
+
+def _without(event: Epoch, company: Collection[Cell]) -> Epoch:
+    """The epoch of the cells whose results count."""
+    return replace(event, rows={k: row for k, row in event.rows.items() if k not in company})
 
 
 def _begun(

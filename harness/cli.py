@@ -228,6 +228,14 @@ def tune(
 
 
 @cli.command()
+def sync() -> None:
+    """Put on record what was trained while the tracking store was away."""
+    from harness.commands.sync import sync_records
+
+    sync_records(_project(), _width())
+
+
+@cli.command()
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
 @click.option("--open/--no-open", "open_browser", default=True, help="Open the browser.")
 @click.option("--experiment", metavar="NAME", help="Open on this experiment.")

@@ -91,10 +91,10 @@ def opened(project: Project, care: Care, width: int) -> Records:
     if records.away is not None:
         say(field("note", away_note(records), width))
         return records
-    say_reaped(records.reap())
     pushed = records.sync()
     if pushed and pushed.cells:
         click.echo(f"  {plural(pushed.cells, 'finished cell')} that waited here put on record")
+    say_reaped(records.reap())
     return records
 
 

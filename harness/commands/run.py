@@ -121,6 +121,8 @@ def _run(
     work = reuse.sort_out(plan, finished, asked.fresh)
     reason = "asked for a fresh start" if asked.fresh else reuse.explain(plan, work, finished)
     say(_work_lines(plan, work, reason, width))
+    if not asked.care.restart:
+        say(_going_on(plan, work, records, width))
     if asked.dry_run:
         say(_dry_run_lines(plan, work))
         return None
@@ -165,7 +167,8 @@ def _train(
                 plan, work, records, options, display.show, display.preparing, looks, tuning
             )
     if work.training:
-        click.echo(f"  trained and recorded in {time.monotonic() - start:.1f} s")
+        what = "trained and recorded" if records.is_whole(comparison) else "trained"
+        click.echo(f"  {what} in {time.monotonic() - start:.1f} s")
     return comparison
 
 
@@ -275,6 +278,24 @@ def _work_lines(plan: Plan, work: Work, reason: str | None, width: int) -> Itera
         seeds = len({cell.seed for cell in work.earlier})
         text = f"{seeds} more seed{'s' * (seeds > 1)} recorded earlier belong to it as well"
         yield from labelled("", text, width)
+
+
+def _going_on(plan: Plan, work: Work, records: Records, width: int) -> Iterator[str]:
+    """Which of the cells were stopped in training, and where."""
+    from harness.work.folders import cell_name, parent_name
+    from harness.work.resume import saved_stacks
+
+    owner = parent_name("comparison", plan.key)
+    cells = [cell for stack in work.stacks for cell in stack]
+    saved, notes = saved_stacks(records.work, {cell_name(cell, owner): cell for cell in cells})
+    at = {each.checkpoint.epoch: len(each.cells) for each in saved if each.checkpoint}
+    for note in notes:
+        yield from labelled("note", note, width)
+    if at:
+        among = " to ".join(str(each) for each in sorted({min(at), max(at)}))
+        epochs = f"epoch{'s' * (len(at) > 1)} {among}"
+        count = sum(len(each.cells) for each in saved if each.checkpoint)
+        yield from labelled("", f"{count} of them go on where they were stopped: {epochs}", width)
 
 
 def _dry_run_lines(plan: Plan, work: Work) -> Iterator[str]:

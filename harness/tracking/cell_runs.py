@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
 
 PARENT = "mlflow.parentRunId"
-ATTEMPT = "harness.attempt"
+ATTEMPT, WORK = "harness.attempt", "harness.work"
+"""Tags: what a run was begun as, and the folder that its cell had, before it had an id."""
 NOT_METRICS = frozenset({"epoch", "step"})
 
 

@@ -125,7 +125,9 @@ def _answers(uri: str) -> None:
     except HTTPError:
         pass  # an answer, if not a friendly one: the client finds out what it means
     except (OSError, ValueError, HTTPException) as error:
-        raise _unanswered(uri, _first(error)) from None
+        reason = getattr(error, "reason", None) or error
+        told = getattr(reason, "strerror", None) or reason
+        raise _unanswered(uri, shown(" ".join(str(told).split())[:200])) from None
 
 
 class _NoRedirect(HTTPRedirectHandler):
@@ -270,9 +272,26 @@ def _locked(uri: str) -> BusyError:
 
 def _unanswered(uri: str, text: str) -> StoreAwayError:
     return StoreAwayError(
-        f"the tracking server {shown(uri)} refused or did not answer: {text}",
+        f"the tracking server {shown(uri)} {_why(text)}",
         "unset MLFLOW_TRACKING_URI to record in the project's own store",
     )
+
+
+def _why(text: str) -> str:
+    """What became of a request, from a client's many words."""
+    code = re.search(r"error code (\d{3})|(\d{3}) error responses", text)
+    if code:
+        number = int(code[1] or code[2])
+        advice = {
+            401: ": check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or _TOKEN",
+            403: ": this user may not write there",
+        }
+        redirect = " (a redirect, which is not followed)" if number // 100 == 3 else ""
+        return f"answered {number}{redirect}{advice.get(number, '')}"
+    if "timed out" in text.lower():
+        return "did not answer in time"
+    refused = "Max retries exceeded" in text or "Connection" in text
+    return "does not answer" if refused else f"does not answer: {text}"
 
 
 def _first(error: Exception) -> str:

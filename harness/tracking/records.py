@@ -32,7 +32,7 @@ from harness.tracking import (
     open_store,
     tracking_uri,
 )
-from harness.tracking.waiting import as_finished, curves_of, waiting_cells
+from harness.tracking.waiting import as_finished, curves_of, waiting_cells, waiting_elsewhere
 from harness.work import spool
 from harness.work.claims import claimed
 from harness.work.folders import WorkFolder
@@ -150,6 +150,10 @@ class Records:
 
         others = claimed(self.work.claims)
         return self.attempt(lambda store: push(store, self.work, self.uri, others))
+
+    def elsewhere(self) -> dict[str, int]:
+        """Finished cells that wait for other stores: store -> how many."""
+        return waiting_elsewhere(self.work, self.uri)
 
     def touch(self, run_id: str) -> None:
         """Makes a comparison the one that was asked for last."""

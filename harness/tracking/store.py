@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mlflow.exceptions import MlflowException
 
 from harness.tracking import Role, Status, reading
-from harness.tracking.cell_runs import CellRuns, now_ms
+from harness.tracking.cell_runs import WORK, CellRuns, now_ms
 from harness.tracking.connect import MARK, guarded
 from harness.tracking.entities import run_tags
 from harness.tracking.process import is_alive, process_tags
@@ -153,7 +153,10 @@ class Store(CellRuns):
         """
         left = set()
         if "record" in unsent and wanted.record is not None:
-            record = resolved(wanted.record, known)
+            found = dict(known)
+            for name in pending_names(wanted.record) - found.keys():
+                found |= self.runs_by_tag(WORK, name)
+            record = resolved(wanted.record, found)
             self._save(wanted.run_id, record, RECORDS[wanted.kind])
             if pending_names(record):
                 left.add("record")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from harness.tracking import DatasetInfo, DoneCell, NewCell
+from harness.tracking.cell_runs import WORK
 from harness.tracking.waiting import waiting_cells
 from harness.work import history, outcome, spool
 from harness.work.folders import ARTIFACTS, HISTORY, WorkFolder
@@ -19,9 +20,6 @@ from harness.work.spool import PENDING, PendingCell, PendingParent
 
 if TYPE_CHECKING:
     from harness.tracking.store import Store
-
-WORK = "harness.work"
-"""Tag: the folder that a run's cell had, by which records name it until it has an id."""
 
 
 @dataclass(frozen=True)
@@ -141,9 +139,6 @@ def done_cell(
 
 
 def _bring(store: Store, work: WorkFolder, wanted: PendingParent, known: dict[str, str]) -> None:
-    if wanted.record is not None:
-        for name in spool.pending_names(wanted.record) - known.keys():
-            known |= store.runs_by_tag(WORK, name)
     files = spool.files_of(work, wanted)
     if not store.bring(wanted, files, known, {"record", "note", "status"}):
         spool.forget_parent(work, wanted.folder)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,14 @@ def waiting_cells(
             cell = spool.get_cell(work, folder.name)
             if cell is not None and cell.store == uri:
                 yield folder.name, cell, outcome.read(folder)
+
+
+def waiting_elsewhere(work: WorkFolder, uri: str) -> dict[str, int]:
+    """How many finished cells wait for other stores than the one at `uri`."""
+    cells = (
+        spool.get_cell(work, folder.name) for folder in work.cells() if outcome.is_finished(folder)
+    )
+    return dict(Counter(cell.store for cell in cells if cell is not None and cell.store != uri))
 
 
 def as_finished(work: WorkFolder, name: str, cell: PendingCell, done: outcome.Finished) -> Finished:

@@ -161,6 +161,11 @@ def files(folder: Path) -> list[Path]:
     return sorted(found, key=_place, reverse=True)
 
 
+def epoch_of(path: Path) -> int:
+    """How many whole epochs a checkpoint has behind it, by its name."""
+    return _place(path)[0]
+
+
 def newest(folder: Path) -> tuple[Checkpoint, list[str]]:
     """The newest checkpoint that is whole, and a sentence for each that is not.
 

@@ -60,6 +60,11 @@ class WorkFolder:
         return sorted(path for path in self.root.iterdir() if (path / CELL).is_file())
 
 
+def parent_name(kind: str, key: str) -> str:
+    """The name of a comparison's, study's or grid's folder, and of it in its cells."""
+    return f"{kind}-{key}"
+
+
 def cell_name(cell: Cell, parent: str) -> str:
     """The name of a cell's folder under the comparison, study or grid called `parent`."""
     return f"{cell.fingerprint}-{_short([parent, cell.variant], 8)}"

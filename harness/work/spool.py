@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from harness import durable
 from harness.errors import IntegrityError
-from harness.work.folders import CELL, WorkFolder
+from harness.work.folders import CELL, WorkFolder, parent_name
 
 PARENT = "parent.json"
 FILES = "files"
@@ -80,7 +80,7 @@ class PendingParent:
     @property
     def folder(self) -> str:
         """The name of its folder, and of it in the cells that belong to it."""
-        return f"{self.kind}-{self.key}"
+        return parent_name(self.kind, self.key)
 
     @property
     def id(self) -> str:

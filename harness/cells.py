@@ -186,6 +186,7 @@ def _begun(
             **cell_tags(cell, parent.plan, parent.options),
             "harness.executor": started.executor,
             "harness.stack": f"{count} cell{'s' * (count > 1)}",
+            "harness.stack_id": parent.work.stack(map(parent.name, stack.cells)).name,
             **own.tags,
         }
         new[cell] = replace(own, tags=tags)

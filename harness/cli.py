@@ -228,6 +228,35 @@ def tune(
 
 
 @cli.command()
+@click.argument("name")
+@click.option(
+    "--sample", type=click.IntRange(min=0), default=3, show_default=True, help="Cells to train."
+)
+@click.option("--all", "everything", is_flag=True, help="Train every cell again.")
+@DEVICE
+@click.option("--data", "data_name", metavar="NAME", help="The latest comparison on this data set.")
+@click.option("--comparison", metavar="KEY", help="This comparison; its key starts with KEY.")
+def verify(
+    name: str,
+    sample: int,
+    everything: bool,
+    device: str,
+    data_name: str | None,
+    comparison: str | None,
+) -> None:
+    """Train recorded cells of experiment NAME again, and compare them bit for bit.
+
+    The files of every cell are checked as well.
+    """
+    project = _project()
+    experiment = project.experiment(name)
+    from harness.commands.verify import verify as verify_recorded
+
+    count = None if everything else sample
+    verify_recorded(project, experiment, count, device, data_name, comparison, _width())
+
+
+@cli.command()
 def sync() -> None:
     """Put on record what was trained while the tracking store was away."""
     from harness.commands.sync import sync_records

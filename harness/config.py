@@ -223,6 +223,15 @@ class TrainConfig(Settings):
         except ValidationError as error:
             raise _explain(error, changes) from None
 
+    @classmethod
+    def of(cls, flat: Mapping[str, Value]) -> Self:
+        """The config that `flat` gave, also after a journey through JSON.
+
+        Raises:
+            ConfigError: it is none, or of another harness.
+        """
+        return cls().override({key: tupled(value) for key, value in flat.items()})
+
     def flat(self) -> dict[str, Value]:
         """Dotted key -> plain value, in declaration order; `optim` stands for `optim.kind`."""
         return _flatten(self.model_dump())
@@ -317,6 +326,11 @@ def _no_setting(tree: dict[str, Value], dotted: str, part: str, field: str) -> C
         f"no setting '{dotted}'{did_you_mean(dotted, known)}",
         f"valid: {', '.join(name for name in known if not name.endswith('.kind'))}",
     )
+
+
+def tupled(value: Value) -> Value:
+    """JSON knows lists only; settings that are listed are tuples."""
+    return tuple(map(tupled, value)) if isinstance(value, list | tuple) else value
 
 
 def _flatten(tree: Mapping[str, Value]) -> dict[str, Value]:

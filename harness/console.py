@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -84,6 +86,17 @@ class TrainingDisplay:
     def _text(self, at: Progress) -> str:
         cells = f"{at.cells} cell{'s' * (at.cells > 1)}"
         return f"{at.label:<{self.label_width}}  {cells:<8}  {at.executor:<7}"
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar for what is counted, on a terminal; nothing elsewhere."""
+    if not sys.stdout.isatty():
+        yield lambda done, total: None
+        return
+    with _bars() as bars:
+        task = bars.add_task(what, speed="")
+        yield lambda done, total: bars.update(task, completed=done, total=total)
 
 
 def _speed(at: Progress) -> str:

@@ -131,17 +131,38 @@ def environment(root: Path, device: str) -> dict[str, Any]:
 
     packages = ("torch", "torchvision", "numpy", "pyarrow", "mlflow", "optuna", "scipy")
     return {
+        **machine(device),
         **git_state(root),
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in packages},
         "harness": metadata.version("harness"),
-        "device": torch.cuda.get_device_name() if device == "cuda" else device,
         "cpu": platform.machine(),
         "threads": torch.get_num_threads(),
         "host": socket.gethostname(),
         "user": _user(),
         "command": " ".join(["harness", *sys.argv[1:]]),
     }
+
+
+def machine(device: str) -> dict[str, str]:
+    """What the last bits of a result depend on, beside its fingerprint: where it is trained."""
+    import torch
+
+    return {
+        "device": torch.cuda.get_device_name() if device == "cuda" else device,
+        "processor": _processor(),
+        "threads": str(torch.get_num_threads()),
+        "torch": str(torch.__version__),
+    }
+
+
+def _processor() -> str:
+    """The processor's own name, where the system tells."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def git_state(root: Path) -> dict[str, Any]:

@@ -75,8 +75,8 @@ class Recorder:
         self._failure: BaseException | None = None
         self._ending: Status | None = None
         self._news = False
-        now = time.monotonic()
-        self._flush_at, self._beat_at = now + FLUSH_SECONDS, now + BEAT_SECONDS
+        self._beat_at = time.monotonic()
+        self._flush_at = self._beat_at + FLUSH_SECONDS
         self._thread = threading.Thread(target=self._work, name="harness-recorder", daemon=True)
 
     def begin(self, names: Mapping[Cell, str], new: Mapping[Cell, NewCell], epoch: int) -> None:

@@ -82,6 +82,8 @@ def _environment_tags(options: Options) -> dict[str, str]:
             {name: environment.get(name) for name in versions}
         ).strip(),
         "harness.device": str(environment.get("device", options.device)),
+        "harness.processor": str(environment.get("processor", "")),
+        "harness.threads": str(environment.get("threads", "")),
         "mlflow.source.name": options.command,
         "mlflow.source.git.commit": str(environment.get("git_commit") or ""),
         "mlflow.user": str(environment.get("user", "")),

@@ -7,18 +7,16 @@ their checkpoint; the rest is cut until several stacks fit into memory and each 
 
 from __future__ import annotations
 
-import platform
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import torch
-
 from harness import durable
 from harness.data.loaders import Loader
 from harness.errors import ResourceError
 from harness.experiment import Cell
+from harness.identity import machine
 from harness.plan import Plan
 from harness.recording import Options
 from harness.training.loop import Stop
@@ -177,34 +175,11 @@ def job_of(stack: Stacked, parent: Parent, test: bool) -> Job:
         work,
         names,
         frozenset(stack.cells),
-        here(options.device),
+        machine(options.device),
         stack.resumed,
         options.save_seconds,
     )
     return Job(cells, options.device, options.executor, test, stack.stop, keeping)
-
-
-def here(device: str) -> dict[str, str]:
-    """Where this process trains: what may change the last bits of a cell that goes on here."""
-    gpu = torch.cuda.get_device_name() if device == "cuda" else ""
-    return {
-        "device": gpu or device,
-        "processor": _processor(),
-        "threads": str(torch.get_num_threads()),
-        "torch": str(torch.__version__),
-    }
-
-
-def _processor() -> str:
-    """The processor's own name, where the system tells."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123
-            for line in file:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.machine()
 
 
 def _fitting(stack: Stacked, loader: Loader, device: str, at_once: int) -> list[Stacked]:

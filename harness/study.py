@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from harness.config import OF_ONE_LOADER, TrainConfig
+from harness.config import OF_ONE_LOADER, TrainConfig, tupled
 from harness.errors import ConfigError
 from harness.experiment import digest
 from harness.plan import Plan
@@ -347,11 +347,7 @@ def _by_seed(record: Mapping[str, Any]) -> dict[int, Any]:
 
 def _tupled(values: Mapping[str, Any]) -> dict[str, Any]:
     """JSON knows lists only; settings that are listed are tuples."""
-    return {key: _tuple(value) for key, value in values.items()}
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(map(_tuple, value)) if isinstance(value, list | tuple) else value
+    return {key: tupled(value) for key, value in values.items()}
 
 
 def _number(value: float | None) -> float:

@@ -63,7 +63,7 @@ def run_grid(
     )
     check_grid(experiment, drawn, project.experiment_names())
     say(heading(drawn, asked.width))
-    card = open_data(project, drawn)
+    card = open_data(project, drawn.entry)
 
     from harness import runner
     from harness.lr_grid.run import run_grid as train_grid

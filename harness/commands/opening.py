@@ -11,23 +11,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.listing import field
-from harness.plan import Outline
 from harness.project import Project
 from harness.report.wording import plural
 
 if TYPE_CHECKING:
+    from harness.data.catalog import Entry
     from harness.data.parquet import Card
     from harness.tracking.records import Records
 
 
-def open_data(project: Project, drawn: Outline) -> Card:
+def open_data(project: Project, entry: Entry) -> Card:
     """The data set's card; a bundled set is written on first use."""
     from harness.data.catalog import located
     from harness.data.parquet import open_card
     from harness.data.prepare import prepare
 
-    path = located(drawn.entry, project)
-    return open_card(drawn.entry, path or prepare(drawn.entry, project), project)
+    return open_card(entry, located(entry, project) or prepare(entry, project), project)
 
 
 def ingredients(card: Card) -> Any:

@@ -108,12 +108,12 @@ def _read(
         recorded = {name: found for name, found in recorded.items() if found}
         if not recorded:
             raise ConfigError("nothing is recorded yet", "harness run NAME; harness list shows all")
-    chosen = [_choose_comparison(found, n, data, comparison) for n, found in recorded.items()]
+    chosen = [choose_comparison(found, n, data, comparison) for n, found in recorded.items()]
     read = [store.read_comparison(each.run_id) for each in chosen]
     return [(summarise(each), each) for each in read]
 
 
-def _choose_comparison(
+def choose_comparison(
     found: Sequence[ComparisonInfo], name: str, data: str | None, key: str | None
 ) -> ComparisonInfo:
     """The newest comparison that fits.

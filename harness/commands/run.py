@@ -101,7 +101,7 @@ def _run(
     )
     if looks is None or looks["index"] == 1:
         say(heading(drawn, width))
-    card = open_data(project, drawn)
+    card = open_data(project, drawn.entry)
 
     from harness import reuse
     from harness.tracking import create_ahead

@@ -74,7 +74,7 @@ def tune_study(project: Project, name: str | None, asked: TuneAsked) -> None:
     drawn = outline(project, subject, settings=asked.settings, seeds=(study.seed,), data=asked.data)
     asks = replace(drawn, experiment=replace(subject, name=study.name, question=study.question))
     say(heading(asks, asked.width))
-    card = open_data(project, drawn)
+    card = open_data(project, drawn.entry)
 
     from harness import runner
     from harness.report.study import report as study_report

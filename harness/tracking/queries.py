@@ -89,14 +89,19 @@ class Queries:
         return name in {item.path for item in self._client.list_artifacts(run_id)}
 
     @guarded
-    def read_comparison(self, run_id: str) -> ComparisonData:
-        """Everything a report needs, from the store alone.
+    def read_comparison(self, run_id: str, *, curves: bool = True) -> ComparisonData:
+        """Everything a report needs, from the store alone; without `curves` no history is read.
 
         Raises:
             TrackingError: the comparison has no plan.
             IntegrityError: a recorded history cannot be read, or a run is not the planned cell's.
         """
-        return reading.read_comparison(self._client, self.uri, run_id)
+        return reading.read_comparison(self._client, self.uri, run_id, curves)
+
+    @guarded
+    def read_file(self, run_id: str, name: str) -> bytes | None:
+        """The bytes of an artifact, or None where the run has none of that name."""
+        return reading.read_file(self._client, run_id, name)
 
     @guarded
     def grids(self, name: str | None = None) -> list[ComparisonInfo]:

@@ -8,6 +8,8 @@ page through everything.
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -21,6 +23,7 @@ from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 
 from harness.errors import IntegrityError, TrackingError
+from harness.experiment import digest
 from harness.tracking import (
     CellRun,
     ComparisonData,
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 
 PLAN, STUDY, GRID = "comparison.json", "study.json", "lr-grid.json"
 HISTORY, CONFIG = "history.parquet", "config.json"
+CHECKSUM, SHA256 = "record_sha256", "harness.sha256."
 PAGE = 1000
 NAMES_IN_A_QUERY = 200
 DOWNLOADS = 8  # at once, from a server
@@ -149,6 +153,13 @@ def read_study(client: MlflowClient, run_id: str) -> dict[str, Any]:
     return record
 
 
+def read_file(client: MlflowClient, run_id: str, name: str) -> bytes | None:
+    """The bytes of an artifact, or None."""
+    with tempfile.TemporaryDirectory(prefix="harness-") as folder:
+        path = _download(client, client.get_run(run_id), name, folder)
+        return None if path is None else path.read_bytes()
+
+
 def read_grid(client: MlflowClient, run_id: str) -> dict[str, Any]:
     """The grid of learning rates as it was saved.
 
@@ -172,8 +183,10 @@ def read_history(client: MlflowClient, run_id: str) -> dict[str, list[float]]:
         return _history(client, client.get_run(run_id), folder)
 
 
-def read_comparison(client: MlflowClient, uri: str, run_id: str) -> ComparisonData:
-    """The comparison's plan and its cells, in the plan's order.
+def read_comparison(
+    client: MlflowClient, uri: str, run_id: str, curves: bool = True
+) -> ComparisonData:
+    """The comparison's plan and its cells, in the plan's order; their histories with `curves`.
 
     Raises:
         TrackingError: it has no plan, or there is no such run.
@@ -191,7 +204,7 @@ def read_comparison(client: MlflowClient, uri: str, run_id: str) -> ComparisonDa
         cells = plan.get("cells", [])
         wanted = [cell["run_id"] for cell in cells if cell.get("run_id")]
         runs = _runs(client, parent.info.experiment_id, wanted)
-        read = partial(_cell, client, runs, folder)
+        read = partial(_cell, client, runs, folder if curves else "")
         if is_served(uri):
             with ThreadPoolExecutor(DOWNLOADS) as pool:
                 recorded = list(pool.map(read, cells))
@@ -238,7 +251,7 @@ def _cell(
         status=run.info.status if run else "missing",
         metrics=dict(run.data.metrics) if run else {},
         diverged_step=int(diverged) if diverged.isdigit() else None,
-        history=_history(client, run, folder) if run else {},
+        history=_history(client, run, folder) if run and folder else {},
         tags=tags,
     )
 
@@ -250,13 +263,13 @@ def _history(client: MlflowClient, run: Run, folder: str) -> dict[str, list[floa
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    content = path.read_bytes()
+    _check(run, HISTORY, content)
     try:
-        columns = pq.ParquetFile(path).read(use_threads=False).to_pydict()
+        file = pq.ParquetFile(io.BytesIO(content), page_checksum_verification=True)
+        columns = file.read(use_threads=False).to_pydict()
     except (OSError, pa.ArrowException) as error:
-        raise IntegrityError(
-            f"{HISTORY} of run {run.info.run_id} cannot be read: {error}",
-            "train that cell again: harness run ... --rerun",
-        ) from None
+        raise _damaged(run, HISTORY, str(error)) from None
     return {
         name: [float("nan") if value is None else float(value) for value in values]
         for name, values in columns.items()
@@ -289,13 +302,34 @@ def _read_json(client: MlflowClient, run: Run, name: str, folder: str) -> dict[s
     path = _download(client, run, name, folder)
     if path is None:
         return None
+    stored = path.read_bytes()
+    _check(run, name, stored)
     try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise IntegrityError(f"{name} of run {run.info.run_id} cannot be read: {error}") from None
+        content = json.loads(stored)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(run, name, str(error)) from None
     if not isinstance(content, dict):
-        raise IntegrityError(f"{name} of run {run.info.run_id} holds no table of values")
+        raise _damaged(run, name, "no table of values")
+    stated = content.pop(CHECKSUM, None)  # those of before have none
+    if stated is not None and stated != digest(content):
+        raise _damaged(run, name, "it is not what its checksum says")
     return content
+
+
+def _check(run: Run, name: str, content: bytes) -> None:
+    """Compares a file with the SHA-256 that its run was tagged with, where there is one."""
+    stated = run.data.tags.get(f"{SHA256}{name}")
+    if stated is not None and hashlib.sha256(content).hexdigest() != stated:
+        raise _damaged(run, name, "it is not what was recorded")
+
+
+def _damaged(run: Run, name: str, why: str) -> IntegrityError:
+    experiment = run.data.tags.get("harness.experiment", "...")
+    return IntegrityError(
+        f"{name} of run {run.info.run_id} ({run.info.run_name}) is damaged: {why}",
+        f"train its cell again: harness run {experiment} --fresh --seeds "
+        f"{run.data.tags.get('seed', '...')}; or put the file back from a copy",
+    )
 
 
 def _download(client: MlflowClient, run: Run, name: str, folder: str) -> Path | None:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mlflow.exceptions import MlflowException
 
+from harness.experiment import digest
 from harness.tracking import Role, Status, reading
-from harness.tracking.cell_runs import WORK, CellRuns, now_ms
+from harness.tracking.cell_runs import PARENT, WORK, CellRuns, now_ms
 from harness.tracking.connect import MARK, guarded
 from harness.tracking.entities import run_tags
 from harness.tracking.process import is_alive, process_tags
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from harness.work.spool import PendingParent
 
 NOTE, HEARTBEAT = "mlflow.note.content", "harness.heartbeat"
+SILENT_SECONDS = 900
+"""Many heartbeats, and more than clocks of different machines differ by."""
 RUNS = {"cell": "cell (variant x seed)", "trial": "trial of a study"}
 RECORDS = {"comparison": reading.PLAN, "study": reading.STUDY, "grid": reading.GRID}
 
@@ -216,14 +219,27 @@ class Store(CellRuns):
 
     @guarded
     def reap_orphans(self) -> list[str]:
-        """Set runs KILLED that a process of this machine left RUNNING; returns their ids."""
-        query = f"attributes.status = 'RUNNING' and tags.`harness.host` = '{socket.gethostname()}'"
+        """Set runs KILLED whose process is gone and left them RUNNING; returns their ids.
+
+        A process of this machine is looked up. One of another machine is taken for dead when its
+        comparison, study or grid has had a heartbeat, and none for `SILENT_SECONDS`.
+        """
+        running = list(
+            reading.search(self._client, self._marked_ids(), "attributes.status = 'RUNNING'")
+        )
+        tags = {run.info.run_id: run.data.tags for run in running}
         reaped = []
-        for run in reading.search(self._client, self._marked_ids(), query):
-            if not is_alive(run.data.tags):
-                self._client.set_tag(run.info.run_id, "harness.reaped", "1")
-                self._client.set_terminated(run.info.run_id, "KILLED")
-                reaped.append(run.info.run_id)
+        for run_id, own in tags.items():
+            above = tags.get(own.get(PARENT, ""), own)
+            if own.get("harness.host") == socket.gethostname():
+                gone = not is_alive(own)
+            else:
+                beat = above.get(HEARTBEAT, "")
+                gone = beat.isdigit() and now_ms() / 1000 - int(beat) > SILENT_SECONDS
+            if gone:
+                self._client.set_tag(run_id, "harness.reaped", "1")
+                self._client.set_terminated(run_id, "KILLED")
+                reaped.append(run_id)
         return reaped
 
     @guarded
@@ -255,4 +271,6 @@ class Store(CellRuns):
 
     @guarded
     def _save(self, run_id: str, record: Mapping[str, Any], name: str) -> None:
-        self._client.log_text(run_id, json.dumps(record, indent=1, allow_nan=False), name)
+        plain = json.loads(json.dumps(record, allow_nan=False))
+        checked = {reading.CHECKSUM: digest(plain), **plain}
+        self._client.log_text(run_id, json.dumps(checked, indent=1), name)

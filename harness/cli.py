@@ -10,19 +10,28 @@ import atexit
 import os
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import click
 
 from harness.cli_data import data
-from harness.cli_options import DATA, DEVICE, PRECISION, SEEDS, SET, care
+from harness.cli_options import (
+    DATA,
+    DEVICE,
+    PRECISION,
+    SEEDS,
+    SET,
+    care,
+    project_here,
+    settings_of,
+    terminal_width,
+)
+from harness.cli_records import COMMANDS
 from harness.space import COSTS, MOST_SEEDS, PRUNERS, SAMPLERS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from harness.commands.opening import Care
-    from harness.project import Project
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 90})
@@ -40,7 +49,7 @@ def list_() -> None:
     """List experiments, studies and the last result of each."""
     from harness.listing import experiment_lines
 
-    for line in experiment_lines(_project(), _width()):
+    for line in experiment_lines(project_here(), terminal_width()):
         click.echo(line)
 
 
@@ -61,7 +70,13 @@ def show(
     from harness.listing import show_lines
 
     lines = show_lines(
-        _project(), name, _settings(assignments), seeds, data_name, all_settings, _width()
+        project_here(),
+        name,
+        settings_of(assignments),
+        seeds,
+        data_name,
+        all_settings,
+        terminal_width(),
     )
     for line in lines:
         click.echo(line)
@@ -115,14 +130,14 @@ def run(
     trials: int | None,
     lr_grid: bool,
     rates: int | None,
-    **given: Any,
+    care: Care,
 ) -> None:
     """Train every variant of experiment NAME with every seed, and compare them."""
     from harness.plan import with_options
 
-    project = _project()
+    project = project_here()
     experiment = project.experiment(name)
-    settings = with_options(_settings(assignments), epochs=epochs, precision=precision)
+    settings = with_options(settings_of(assignments), epochs=epochs, precision=precision)
     if lr_grid and (until or tune != "none"):
         raise click.UsageError("--lr-grid trains at every rate: it goes without --tune and --until")
     if (until is None) != (max_seeds is None) or (until and (seeds is not None or dry_run)):
@@ -136,9 +151,18 @@ def run(
     from harness.commands.run import Asked, run_experiment
 
     asked = Asked(
-        settings, seeds, data_name, device, executor, dry_run, fresh, _width(), tune, trials or 16,
-        _care(given, fresh),
-    )  # fmt: skip
+        settings=settings,
+        seeds=seeds,
+        data=data_name,
+        device=device,
+        executor=executor,
+        dry_run=dry_run,
+        fresh=fresh,
+        width=terminal_width(),
+        tune=tune,
+        trials=trials or 16,
+        care=replace(care, restart=care.restart or fresh),
+    )
     if lr_grid:
         from harness.commands.lr_grid import run_grid
 
@@ -153,7 +177,7 @@ def run(
 @click.option("--effect", type=float, help="Difference to find [default: the smallest effect].")
 def power(name: str, sd: float | None, effect: float | None) -> None:
     """Say how many seeds experiment NAME needs, from its recorded results or --sd."""
-    project = _project()
+    project = project_here()
     experiment = project.experiment(name)
     from harness.commands.power import show_power
 
@@ -197,11 +221,7 @@ def tune(
     device: str,
     precision: str | None,
     fresh_seeds: int,
-    restart: bool,
-    no_wait: bool,
-    save_every: float,
-    force: bool,
-    require_tracking: bool,
+    care: Care,
     **changes: Any,
 ) -> None:
     """Search the settings of STUDY (by default the only one) with Optuna.
@@ -210,127 +230,19 @@ def tune(
     """
     from harness.plan import with_options
 
-    project = _project()
-    settings = with_options(_settings(assignments), epochs=epochs, precision=precision)
+    project = project_here()
+    settings = with_options(settings_of(assignments), epochs=epochs, precision=precision)
     from harness.commands.tune import TuneAsked, tune_study
 
-    care = _care(
-        {
-            "restart": restart,
-            "no_wait": no_wait,
-            "save_every": save_every,
-            "force": force,
-            "require_tracking": require_tracking,
-        }
+    asked = TuneAsked(
+        trials, changes, settings, data_name, device, fresh_seeds, terminal_width(), care
     )
-    asked = TuneAsked(trials, changes, settings, data_name, device, fresh_seeds, _width(), care)
     tune_study(project, study, asked)
 
 
-@cli.command()
-@click.argument("name")
-@click.option(
-    "--sample", type=click.IntRange(min=0), default=3, show_default=True, help="Cells to train."
-)
-@click.option("--all", "everything", is_flag=True, help="Train every cell again.")
-@DEVICE
-@click.option("--data", "data_name", metavar="NAME", help="The latest comparison on this data set.")
-@click.option("--comparison", metavar="KEY", help="This comparison; its key starts with KEY.")
-def verify(
-    name: str,
-    sample: int,
-    everything: bool,
-    device: str,
-    data_name: str | None,
-    comparison: str | None,
-) -> None:
-    """Train recorded cells of experiment NAME again, and compare them bit for bit.
-
-    The files of every cell are checked as well.
-    """
-    project = _project()
-    experiment = project.experiment(name)
-    from harness.commands.verify import verify as verify_recorded
-
-    count = None if everything else sample
-    verify_recorded(project, experiment, count, device, data_name, comparison, _width())
-
-
-@cli.command()
-def sync() -> None:
-    """Put on record what was trained while the tracking store was away."""
-    from harness.commands.sync import sync_records
-
-    sync_records(_project(), _width())
-
-
-@cli.command()
-@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
-@click.option("--open/--no-open", "open_browser", default=True, help="Open the browser.")
-@click.option("--experiment", metavar="NAME", help="Open on this experiment.")
-@click.option("--study", metavar="NAME", help="Open on this study, or on this grid.")
-def ui(port: int, open_browser: bool, experiment: str | None, study: str | None) -> None:
-    """Browse the runs in the MLflow UI, grouped by variant."""
-    from harness.commands.ui import open_ui
-
-    if experiment and study:
-        raise click.UsageError("open on an experiment or on a study, not on both")
-    open_ui(_project(), port, open_browser, experiment, study)
-
-
-@cli.command()
-@click.argument("names", nargs=-1, metavar="NAME...")
-@click.option("--all", "everything", is_flag=True, help="Every experiment that was run.")
-@click.option("--study", metavar="NAME", help="The report of this study instead.")
-@click.option("--lr-grid", is_flag=True, help="The learning-rate grid of NAME instead.")
-@click.option(
-    "--format",
-    "formats",
-    default="html",
-    show_default=True,
-    metavar="LIST",
-    help="Any of html, md, tex, csv, json, parquet, separated by commas.",
-)
-@click.option("--data", "data_name", metavar="NAME", help="The latest comparison on this data set.")
-@click.option("--comparison", metavar="KEY", help="This comparison; its key starts with KEY.")
-@click.option(
-    "--output",
-    metavar="DIR|-",
-    help="Folder to write to [default: reports]; - for standard output.",
-)
-def report(
-    names: tuple[str, ...],
-    everything: bool,
-    study: str | None,
-    lr_grid: bool,
-    formats: str,
-    data_name: str | None,
-    comparison: str | None,
-    output: str | None,
-) -> None:
-    """Export the latest comparison of experiment NAME; of several, together in one report."""
-    asked = (bool(names), everything, study is not None)
-    if sum(asked) != 1 or (lr_grid and len(names) != 1):
-        raise click.UsageError(
-            "name one or more experiments (one for --lr-grid), or say --all, or --study NAME"
-        )
-    if (study or lr_grid) and comparison:
-        raise click.UsageError("--comparison is for the comparison of an experiment")
-    if study is not None:
-        from harness.commands.report import write_study_report
-
-        write_study_report(_project(), study, formats, data_name, output)
-    elif lr_grid:
-        from harness.commands.lr_grid import write_grid_report
-
-        write_grid_report(_project(), names[0], formats, data_name, output)
-    else:
-        from harness.commands.report import write_report
-
-        write_report(_project(), names, formats, data_name, comparison, output)
-
-
 cli.add_command(data)
+for command in COMMANDS:
+    cli.add_command(command)
 
 
 def script() -> NoReturn:
@@ -399,36 +311,6 @@ def _debug() -> None:
         import traceback
 
         traceback.print_exc()
-
-
-def _project() -> Project:
-    from harness.project import find_project
-
-    return find_project()
-
-
-def _care(given: Mapping[str, Any], fresh: bool = False) -> Care:
-    from harness.commands.opening import Care
-
-    return Care(
-        save_seconds=given["save_every"],
-        restart=given["restart"] or fresh,
-        wait=not given["no_wait"],
-        force=given["force"],
-        require_tracking=given["require_tracking"],
-    )
-
-
-def _settings(assignments: tuple[str, ...]) -> dict[str, Any]:
-    from harness.config import parse_assignment
-
-    return dict(parse_assignment(text) for text in assignments)
-
-
-def _width() -> int:
-    import shutil
-
-    return max(40, min(shutil.get_terminal_size((80, 24)).columns, 120))
 
 
 if __name__ == "__main__":

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from functools import wraps
+from typing import TYPE_CHECKING, Any
 
 import click
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+if TYPE_CHECKING:
+    from harness.project import Project
 
 
 class Seeds(click.ParamType):  # type: ignore[type-arg] # not generic in older click
@@ -42,11 +44,30 @@ PRECISION = click.option(
 )
 
 
-def care(command: Command) -> Command:
-    """The options that say how unfinished work is kept, shared and gone on with."""
+def care(command: Callable[..., None]) -> Callable[..., None]:
+    """Options that say how unfinished work is kept, shared and gone on with, as one `care`."""
+
+    @wraps(command)
+    def with_care(
+        *given: Any,
+        restart: bool,
+        no_wait: bool,
+        save_every: float,
+        force: bool,
+        require_tracking: bool,
+        allow_nondeterministic: bool,
+        **named: Any,
+    ) -> None:
+        from harness.commands.opening import Care
+
+        care = Care(
+            save_every, restart, not no_wait, force, require_tracking, allow_nondeterministic
+        )
+        command(*given, care=care, **named)
+
     for option in reversed(CARE):
-        command = option(command)
-    return command
+        with_care = option(with_care)
+    return with_care
 
 
 CARE = (
@@ -62,6 +83,32 @@ CARE = (
     ),
     click.option("--force", is_flag=True, help="Train even if the disk looks too full."),
     click.option(
+        "--allow-nondeterministic",
+        is_flag=True,
+        help="Allow kernels that do not give the same bits every time.",
+    ),
+    click.option(
         "--require-tracking", is_flag=True, help="Stop when results cannot be put on record."
     ),
 )
+
+
+def project_here() -> Project:
+    """The project that the current folder is in."""
+    from harness.project import find_project
+
+    return find_project()
+
+
+def settings_of(assignments: tuple[str, ...]) -> dict[str, Any]:
+    """What `--set` was given, by dotted key."""
+    from harness.config import parse_assignment
+
+    return dict(parse_assignment(text) for text in assignments)
+
+
+def terminal_width() -> int:
+    """Columns to write in."""
+    import shutil
+
+    return max(40, min(shutil.get_terminal_size((80, 24)).columns, 120))

@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from harness.errors import IntegrityError, ResourceError
+from harness.errors import ConfigError, IntegrityError, ResourceError
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 PARTIAL = ".part"
@@ -155,6 +155,20 @@ def writing(path: Path, size: int = 0) -> Iterator[None]:
         raise ResourceError(
             f"{path} cannot be written ({reason})", "free some space or check who may write there"
         ) from error
+
+
+def inside(path: Path, root: Path) -> Path:
+    """`path`, if no link in it leads out of `root`. The root itself may be a link.
+
+    Raises:
+        ConfigError: one does.
+    """
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise ConfigError(
+            f"{path} leads out of {root}, to {path.resolve()}",
+            "nothing is read or written there; remove the link, or make the whole folder one",
+        )
+    return path
 
 
 def free_bytes(path: Path) -> int:

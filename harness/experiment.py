@@ -21,7 +21,10 @@ from harness.tasks import METRICS
 
 MOST_SEEDS = 1000
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
-DEVICE_NAMES = frozenset({"con", "prn", "aux", "nul"})  # reserved file names on Windows
+DEVICE_NAMES = frozenset(
+    {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
+)
+"""Reserved file names on Windows."""
 
 
 @dataclass(frozen=True)
@@ -300,7 +303,8 @@ def check_name(name: str, what: str) -> str:
     Raises:
         ConfigError: it is not.
     """
-    if not NAME.fullmatch(name) or ".." in name or name.split(".")[0].lower() in DEVICE_NAMES:
+    reserved = name.split(".")[0].lower() in DEVICE_NAMES
+    if not NAME.fullmatch(name) or ".." in name or name.endswith(".") or reserved:
         raise ConfigError(
             f"{what} name {name[:80]!r} cannot be used",
             "valid: up to 64 letters, digits, dots, dashes, plus signs and underscores, "

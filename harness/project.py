@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from harness.durable import inside
 from harness.errors import ConfigError, DataError, HarnessError, did_you_mean
-from harness.experiment import Experiment
+from harness.experiment import Experiment, check_name
 from harness.space import Study
 
 Definition = TypeVar("Definition", Experiment, Study)
@@ -121,6 +122,8 @@ def _load(folder: Path, name: str, kind: type[Definition]) -> Definition:
             f"known: {', '.join(known)}" if known else f"{folder} holds none yet",
         )
     path = next(p for p in sorted(folder.glob("*.py")) if p.stem.replace("_", "-") == name)
+    check_name(name, f"{word} file's")
+    inside(path, folder.parent)
     # the file is loaded under a name of its own: it may be called like an installed module
     unique = hashlib.sha256(str(path).encode()).hexdigest()[:12]
     spec = importlib.util.spec_from_file_location(f"harness_{word}_{unique}", path)

@@ -34,6 +34,8 @@ class Options:
     """Whether cells that another process trains are waited for."""
     force: bool = False
     """Whether to train even if the disk looks too full."""
+    nondeterministic: bool = False
+    """Whether kernels may be used that do not give the same bits every time."""
     told: Callable[[str], None] = field(default=lambda note: None, compare=False, repr=False)
     """Called with what a person should know."""
     test_reads: Mapping[str, int] = field(default_factory=dict)
@@ -84,6 +86,7 @@ def _environment_tags(options: Options) -> dict[str, str]:
         "harness.device": str(environment.get("device", options.device)),
         "harness.processor": str(environment.get("processor", "")),
         "harness.threads": str(environment.get("threads", "")),
+        "harness.nondeterministic": "1" if options.nondeterministic else "",
         "mlflow.source.name": options.command,
         "mlflow.source.git.commit": str(environment.get("git_commit") or ""),
         "mlflow.user": str(environment.get("user", "")),

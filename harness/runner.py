@@ -27,6 +27,7 @@ from harness.reuse import Work, recorded
 from harness.stacked import Parent, Stacked, Watch
 from harness.tracking import NewCell
 from harness.tracking.records import ExperimentInfo, Records
+from harness.training.determinism import prepare_gpu
 from harness.training.grouping import group
 from harness.training.precision import check
 from harness.validation import open_data
@@ -48,6 +49,7 @@ def choose_device(asked: str, configs: Iterable[TrainConfig] = ()) -> str:
 
 
 def _device(asked: str) -> str:
+    prepare_gpu()
     available = torch.cuda.is_available()
     if asked == "cuda" and not available:
         raise ResourceError(

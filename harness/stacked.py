@@ -179,7 +179,9 @@ def job_of(stack: Stacked, parent: Parent, test: bool) -> Job:
         stack.resumed,
         options.save_seconds,
     )
-    return Job(cells, options.device, options.executor, test, stack.stop, keeping)
+    return Job(
+        cells, options.device, options.executor, test, stack.stop, keeping, options.nondeterministic
+    )
 
 
 def _fitting(stack: Stacked, loader: Loader, device: str, at_once: int) -> list[Stacked]:

@@ -36,10 +36,11 @@ LAYERS = (
     ("recorder", "stacked"),
     ("cells",),
     ("validation",),
-    ("runner",),
+    ("runner", "verify"),
     ("tuning", "lr_grid", "report"),
-    ("listing", "console"),
-    ("commands", "cli_data", "cli_options"),
+    ("listing", "console", "doctor"),
+    ("commands", "cli_options"),
+    ("cli_data", "cli_records"),
     ("cli",),
 )
 """From the ground up: a module may import its own layer and those before it."""

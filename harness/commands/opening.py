@@ -45,6 +45,7 @@ class Care:
     wait: bool = True
     force: bool = False
     require_tracking: bool = False
+    nondeterministic: bool = False
 
 
 def run_options(
@@ -71,6 +72,7 @@ def run_options(
         restart=care.restart,
         wait=care.wait,
         force=care.force,
+        nondeterministic=care.nondeterministic,
         told=told,
         test_reads=dict(test_reads or {}),
     )

@@ -22,6 +22,7 @@ from urllib.request import url2pathname
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
+from harness.durable import inside
 from harness.tracking import DatasetInfo, DoneCell, NewCell, Role, Status, direct, reading
 from harness.tracking.connect import guarded
 from harness.tracking.direct import Begun, Closed
@@ -258,6 +259,7 @@ class CellRuns(Queries):
             uri = uris.get(run_id, "")
             if uri.startswith("file:"):
                 target = Path(url2pathname(urlsplit(uri).path))
+                inside(target, target.parent.parent.parent.parent)
                 shutil.copytree(folder, target, copy_function=_linked, dirs_exist_ok=True)
             else:
                 self._client.log_artifacts(run_id, str(folder))

@@ -35,6 +35,7 @@ from harness.errors import (
     TrackingError,
 )
 from harness.tracking import DATABASE, is_served, refuse_file_store, tracking_uri
+from harness.tracking.relocate import relocate_ours
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -48,7 +49,6 @@ S = TypeVar("S")
 ANSWER_SECONDS = 3.0
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 LOCK_SECONDS = 120  # a cold first use takes 5 s; three behind each other on a slow disk stay below
-MARK = "harness.schema"  # experiment tag: ours, and of which layout
 
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -154,7 +154,7 @@ def _ensure_database(database: Path, artifacts: Path) -> list[str]:
     # SQLAlchemy would try ten times, for minutes, before saying that a file is no database
     try:
         with closing(sqlite3.connect(database, timeout=20)) as connection:
-            return _relocate(connection, artifacts)
+            return relocate_ours(connection, artifacts)
     except sqlite3.OperationalError as error:
         if "locked" in str(error):
             raise BusyError(f"{database} is locked by another process") from None
@@ -168,31 +168,6 @@ def _damaged(database: Path, error: Exception) -> TrackingError:
         f"{database} is not a usable MLflow database: {error}",
         "move it away to start a new store; results recorded in it are then not found",
     )
-
-
-def _relocate(connection: sqlite3.Connection, artifacts: Path) -> list[str]:
-    experiments = connection.execute(
-        "SELECT e.experiment_id, e.name, e.artifact_location FROM experiments e "
-        "JOIN experiment_tags t ON t.experiment_id = e.experiment_id AND t.key = ?",
-        (MARK,),
-    ).fetchall()
-    moved = []
-    for experiment_id, name, old in experiments:
-        new = (artifacts / name).as_uri()
-        if old == new or not str(old).startswith("file:"):
-            continue
-        connection.execute(
-            "UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?",
-            (new, experiment_id),
-        )
-        connection.execute(
-            "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) "
-            "WHERE experiment_id = ? AND substr(artifact_uri, 1, ?) = ?",
-            (new, len(old) + 1, experiment_id, len(old) + 1, f"{old}/"),
-        )
-        moved.append(name)
-    connection.commit()
-    return [f"the project was moved: artifact paths of {', '.join(moved)} updated"] if moved else []
 
 
 def guarded(

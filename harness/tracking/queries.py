@@ -17,7 +17,8 @@ from harness.tracking import (
     is_served,
     reading,
 )
-from harness.tracking.connect import MARK, guarded
+from harness.tracking.connect import guarded
+from harness.tracking.relocate import MARK
 from harness.tracking.view import VIEW_TAG, view_link
 
 if TYPE_CHECKING:

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mlflow.exceptions import MlflowException
 
+from harness.durable import inside
 from harness.experiment import digest
 from harness.tracking import Role, Status, reading
 from harness.tracking.cell_runs import PARENT, WORK, CellRuns, now_ms
-from harness.tracking.connect import MARK, guarded
+from harness.tracking.connect import guarded
 from harness.tracking.entities import run_tags
 from harness.tracking.process import is_alive, process_tags
+from harness.tracking.relocate import MARK
 from harness.tracking.view import VIEW_TAG, same_view, view_tag
 from harness.work.spool import pending_names, resolved
 
@@ -71,6 +73,8 @@ class Store(CellRuns):
             TrackingError: it was deleted in MLflow.
         """
         found = self._client.get_experiment_by_name(name)
+        if self.local:
+            inside(self.artifacts / name, self.artifacts.parent)
         if found is None:
             where = (self.artifacts / name).as_uri() if self.local else None
             try:
@@ -217,9 +221,31 @@ class Store(CellRuns):
         """Mark a run deleted (restorable in MLflow until `mlflow gc`)."""
         self._client.delete_run(run_id)
 
+    @property
+    def writes_slowly(self) -> bool:
+        """Whether a local store is written through the client, for its tables are not known."""
+        return self.local and self._direct is None
+
+    @guarded
+    def count_runs(self) -> dict[str, int]:
+        """How many of harness's runs have each status."""
+        found: dict[str, int] = {}
+        for run in reading.search(self._client, self._marked_ids(), ""):
+            found[run.info.status] = found.get(run.info.status, 0) + 1
+        return found
+
     @guarded
     def reap_orphans(self) -> list[str]:
-        """Set runs KILLED whose process is gone and left them RUNNING; returns their ids.
+        """Set runs KILLED whose process is gone and left them RUNNING; returns their ids."""
+        reaped = self.orphans()
+        for run_id in reaped:
+            self._client.set_tag(run_id, "harness.reaped", "1")
+            self._client.set_terminated(run_id, "KILLED")
+        return reaped
+
+    @guarded
+    def orphans(self) -> list[str]:
+        """Runs that are RUNNING and whose process is gone.
 
         A process of this machine is looked up. One of another machine is taken for dead when its
         comparison, study or grid has had a heartbeat, and none for `SILENT_SECONDS`.
@@ -228,7 +254,7 @@ class Store(CellRuns):
             reading.search(self._client, self._marked_ids(), "attributes.status = 'RUNNING'")
         )
         tags = {run.info.run_id: run.data.tags for run in running}
-        reaped = []
+        found = []
         for run_id, own in tags.items():
             above = tags.get(own.get(PARENT, ""), own)
             if own.get("harness.host") == socket.gethostname():
@@ -237,10 +263,8 @@ class Store(CellRuns):
                 beat = above.get(HEARTBEAT, "")
                 gone = beat.isdigit() and now_ms() / 1000 - int(beat) > SILENT_SECONDS
             if gone:
-                self._client.set_tag(run_id, "harness.reaped", "1")
-                self._client.set_terminated(run_id, "KILLED")
-                reaped.append(run_id)
-        return reaped
+                found.append(run_id)
+        return found
 
     @guarded
     def _open_parent(

@@ -30,6 +30,7 @@ from harness.data.loaders import Loader, stacked_eval
 from harness.experiment import Cell
 from harness.processes import cores
 from harness.training.allocator import kept_memory
+from harness.training.determinism import deterministic
 from harness.training.epoch import EpochResult, EpochSoFar, Keeper, run_epoch
 from harness.training.evaluate import Sums, chance
 from harness.training.precision import device_precision
@@ -107,17 +108,24 @@ def train(
     *,
     keeper: Keeper | None = None,
     start: Start | None = None,
+    nondeterministic: bool = False,
 ) -> Iterator[Epoch | Outcome]:
     """Trains the stack to its last epoch. Without `test` the test set is not read (tuning).
 
     `keeper` may keep the state of the stack after any step and any epoch; what was yielded by then
-    has been taken. `stack` is as it was kept where there is a `start`.
+    has been taken. `stack` is as it was kept where there is a `start`. `nondeterministic` allows
+    kernels that do not give the same bits every time.
 
     Yields:
         An `Epoch` for each epoch from 0 (or the first that `start` lacks), and an `Outcome` for
         each cell when it is done.
     """
-    with _threads(stack), device_precision(stack.config.precision), kept_memory():
+    with (
+        _threads(stack),
+        device_precision(stack.config.precision),
+        deterministic(nondeterministic),
+        kept_memory(),
+    ):
         if start is None:
             validated = _validate(stack, loader, executor)
             first: dict[Cell, Row] = {

@@ -86,6 +86,7 @@ class Job:
     test: bool = True
     stop: Stop | None = None
     kept: Kept | None = None
+    nondeterministic: bool = False
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,10 @@ def _stack_events(job: Job, loader: Loader) -> Iterator[Event]:
         start = kept.begin(stack, executor, Sums(card.task, card.target_scale))
     yield Started(executor, stack.epochs, start.epoch if start else -1)
     loader = augmenting(loader, config.data)
-    events = train(stack, loader, executor, job.test, job.stop, keeper=kept, start=start)
+    events = train(
+        stack, loader, executor, job.test, job.stop,
+        keeper=kept, start=start, nondeterministic=job.nondeterministic,
+    )  # fmt: skip
     for event in events:
         if kept is None:
             yield event

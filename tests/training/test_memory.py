@@ -6,10 +6,10 @@ import pytest
 import torch
 from test_stacked_equals_solo import make_cells
 
-from harness import cells
-from harness.cells import Stacked, Watch
+from harness import stacked
 from harness.config import MLP, SGD, Adam, TrainConfig
 from harness.errors import ResourceError
+from harness.stacked import Stacked, Watch
 from harness.training import epoch, memory
 from harness.training.loop import Epoch, Outcome
 from harness.training.parallel import Job, Restarted, Started, train_jobs
@@ -109,13 +109,13 @@ def test_the_estimate_covers_what_a_stack_holds(loader_for, optim):
 def test_a_stack_is_cut_to_what_fits(loader_for, five, monkeypatch):
     watch = Watch("bn", "val/loss", max)
     loader = loader_for("digits")
-    assert cells._fitting(Stacked(five, watch), loader, "cpu", 2) == [Stacked(five, watch)]
-    monkeypatch.setattr(cells, "cells_that_fit", lambda *about: 4)
-    parts = cells._fitting(Stacked(five, watch), loader, "cpu", 2)
+    assert stacked._fitting(Stacked(five, watch), loader, "cpu", 2) == [Stacked(five, watch)]
+    monkeypatch.setattr(stacked, "cells_that_fit", lambda *about: 4)
+    parts = stacked._fitting(Stacked(five, watch), loader, "cpu", 2)
     assert [len(part.cells) for part in parts] == [2, 2, 1]
     assert [part.watch.label for part in parts] == ["bn 1/3", "bn 2/3", "bn 3/3"]
     compared = Stacked(five, watch, stop=lambda event: ())
-    assert cells._fitting(compared, loader, "cpu", 2) == [compared]
+    assert stacked._fitting(compared, loader, "cpu", 2) == [compared]
 
 
 def test_a_machine_has_room_for_something(loader_for, five):

@@ -48,7 +48,7 @@ def _reason(report: pytest.TestReport) -> str:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    target = session.config.getoption("--write-faults")
+    target = session.config.getoption("--write-faults", default=None)
     if target:
         Path(target).write_text(page(session.config.stash[RESULTS]), encoding="utf-8")
 
@@ -59,8 +59,8 @@ def page(results: Results) -> str:
     lines = [
         "# Faults",
         "",
-        "What can go wrong, what a user gets, and the test that shows it. The page is written by the "
-        f"tests: `make faults`. Made with Python {platform.python_version()}, {versions}, on "
+        "What can go wrong, what a user gets, and the test that shows it. The page is written by "
+        f"the tests: `make faults`. Made with Python {platform.python_version()}, {versions}, on "
         f"{platform.system()} without a GPU. Exit codes: README.",
         "",
         "| | fault | what happens | exit | test in `tests/faults/` | result |",

@@ -1,7 +1,7 @@
 """The faults that are tested, one line each: what goes wrong, what a user gets, the exit code.
 
-Tests name the row that they are about (`@pytest.mark.fault(12)`); `docs/faults.md` is made from this
-table and from what those tests gave. A row that cannot happen here says why.
+Tests name the row that they are about (`@pytest.mark.fault(12)`); `docs/faults.md` is made from
+this table and from what those tests gave. A row that cannot happen here says why.
 """
 
 from __future__ import annotations

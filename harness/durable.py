@@ -35,8 +35,14 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises:
         ResourceError: no room, or the folder cannot be written. What was there stays.
     """
-    with whole(path, len(content)) as partial, partial.open("wb") as file:
-        file.write(content)
+    with whole(path, len(content)) as partial:
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        try:
+            left = memoryview(content)
+            while left:
+                left = left[_write(descriptor, left) :]
+        finally:
+            os.close(descriptor)
 
 
 @contextmanager
@@ -184,7 +190,7 @@ def _canonical(content: Mapping[str, Any]) -> str:
 
 
 # One line each, so that a test can stop the world between any two of them.
-def _write(descriptor: int, content: bytes) -> int:
+def _write(descriptor: int, content: bytes | memoryview) -> int:
     return os.write(descriptor, content)
 
 

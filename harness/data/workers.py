@@ -15,7 +15,9 @@ them waits for nothing.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
@@ -252,7 +254,7 @@ def _data_loader(
         sampler=sampler,
         num_workers=workers,
         collate_fn=_as_is,
-        worker_init_fn=_quiet_worker if workers else None,
+        worker_init_fn=_begin_worker if workers else None,
         multiprocessing_context=_context() if workers else None,
         persistent_workers=workers > 0,
         timeout=WORKER_POLL_SECONDS if workers else 0,
@@ -306,9 +308,22 @@ def _context() -> Any:
     return context
 
 
-def _quiet_worker(_number: int) -> None:
+def _begin_worker(_number: int) -> None:
     # Ctrl-C reaches every process of the terminal; the trainer decides when a worker may go
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_trainer, daemon=True).start()
+
+
+def _end_with_trainer() -> None:
+    """Ends this worker when the process that asked for it is gone, however it went.
+
+    torch looks at the parent, which is the fork server here, and that one lives as long as a worker
+    does: without this both would stay for ever.
+    """
+    trainer = multiprocessing.parent_process()
+    if trainer is not None:
+        trainer.join()
+        os._exit(1)
 
 
 def _as_is(item: Any) -> Any:

@@ -35,8 +35,7 @@ if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
 
 PARENT = "mlflow.parentRunId"
-ATTEMPT, WORK = "harness.attempt", "harness.work"
-"""Tags: what a run was begun as, and the folder that its cell had, before it had an id."""
+ATTEMPT = "harness.attempt"
 NOT_METRICS = frozenset({"epoch", "step"})
 
 

@@ -17,13 +17,13 @@ from mlflow.exceptions import MlflowException
 from harness.durable import inside
 from harness.experiment import digest
 from harness.tracking import Role, Status, reading
-from harness.tracking.cell_runs import PARENT, WORK, CellRuns, now_ms
+from harness.tracking.cell_runs import PARENT, CellRuns, now_ms
 from harness.tracking.connect import guarded
 from harness.tracking.entities import run_tags
 from harness.tracking.process import is_alive, process_tags
 from harness.tracking.relocate import MARK
 from harness.tracking.view import VIEW_TAG, same_view, view_tag
-from harness.work.spool import pending_names, resolved
+from harness.work.spool import WORK, pending_names, resolved
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -12,11 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from harness.tracking import DatasetInfo, DoneCell, NewCell
-from harness.tracking.cell_runs import WORK
 from harness.tracking.waiting import waiting_cells
 from harness.work import history, outcome, spool
 from harness.work.folders import ARTIFACTS, HISTORY, WorkFolder
-from harness.work.spool import PENDING, PendingCell, PendingParent
+from harness.work.spool import PENDING, WORK, PendingCell, PendingParent
 
 if TYPE_CHECKING:
     from harness.tracking.store import Store

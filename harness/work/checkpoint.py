@@ -15,6 +15,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,7 +145,7 @@ def forget(folder: Path) -> None:
 def clear(folder: Path) -> None:
     """Removes a stack's files and its folder."""
     forget(folder)
-    if folder.is_dir():
+    with suppress(FileNotFoundError):  # another process may be tidying up as well
         for path in folder.iterdir():  # a kill may have left a checksum without its file
             path.unlink(missing_ok=True)
         folder.rmdir()

@@ -93,10 +93,15 @@ def discard(work: WorkFolder, names: Collection[str]) -> int:
 
 
 def sweep(work: WorkFolder, finished: Collection[str]) -> None:
-    """Removes stacks of which every cell is among the finished ones."""
+    """Removes stacks of which every cell is done: among the finished ones, or recorded before."""
     for folder in sorted(work.stacks.glob("*")):
         planned = checkpoint.planned(folder)
-        if planned is not None and planned.keys() <= set(finished):
+        if planned is None:
+            continue  # a damaged one is for the doctor
+        left = planned.keys() - set(finished)
+        # in a stack that has a checkpoint every cell had a folder, until it was on record
+        begun = bool(checkpoint.files(folder))
+        if not left or (begun and not any(work.cell(name).exists() for name in left)):
             checkpoint.clear(folder)
 
 

@@ -26,6 +26,8 @@ PARENT = "parent.json"
 FILES = "files"
 PENDING = "pending:"
 GONE = ".gone-"
+WORK = "harness.work"
+"""Tag of a run: the folder that its cell had, by which records name it until it has an id."""
 WAITING = "harness.waiting"
 """Tag of a finished cell that is read from here."""
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
 import pytest
+from command import harness
+from killing import Found, results
 from rows import ROWS, Row
+from tracking_store import template_database
+
+from harness.project import Project
 
 REPOSITORY = Path(__file__).parents[2]
 TORTURE = REPOSITORY / "docs" / "torture.json"
@@ -83,3 +89,25 @@ def _torture() -> list[str]:
         return []
     found = json.loads(TORTURE.read_text(encoding="utf-8"))
     return ["## Killed a hundred times", "", *found["words"], ""]
+
+
+@pytest.fixture(scope="session")
+def undisturbed(
+    tmp_path_factory: pytest.TempPathFactory, prepared_data: Path
+) -> Callable[..., Found]:
+    """What a command records that nothing disturbs; each is run once."""
+    known: dict[tuple[str, ...], Found] = {}
+
+    def get(*command: str) -> Found:
+        if command not in known:
+            root = tmp_path_factory.mktemp("undisturbed") / "project"
+            for folder in ("experiments", "studies"):
+                shutil.copytree(REPOSITORY / folder, root / folder)
+            shutil.copytree(prepared_data, root / "data")
+            (root / "mlruns").mkdir()
+            shutil.copyfile(template_database(tmp_path_factory), root / "mlruns" / "mlflow.db")
+            harness(Project(root), *command)
+            known[command] = results(Project(root))
+        return known[command]
+
+    return get

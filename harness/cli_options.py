@@ -52,7 +52,7 @@ def care(command: Callable[..., None]) -> Callable[..., None]:
         *given: Any,
         restart: bool,
         no_wait: bool,
-        save_every: float,
+        save_every: float | None,
         force: bool,
         require_tracking: bool,
         allow_nondeterministic: bool,
@@ -76,10 +76,9 @@ CARE = (
     click.option(
         "--save-every",
         type=click.FloatRange(min=0),
-        default=5.0,
-        show_default=True,
         metavar="SECONDS",
-        help="Keep the state of training so often; 0: after every step.",
+        help="Keep the state of training so often; 0: after every step [default: 5, and never "
+        "more than a fiftieth of the time].",
     ),
     click.option("--force", is_flag=True, help="Train even if the disk looks too full."),
     click.option(

@@ -26,8 +26,8 @@ class Options:
     executor: str = "auto"
     command: str = ""
     environment: Mapping[str, Any] = field(default_factory=dict)
-    save_seconds: float = 5.0
-    """At least so many between two checkpoints of a stack; 0: one after every step."""
+    save_seconds: float | None = None
+    """So many between two checkpoints of a stack, 0: one after every step; None: as suits it."""
     restart: bool = False
     """Whether unfinished work begins anew."""
     wait: bool = True

@@ -40,7 +40,7 @@ def ingredients(card: Card) -> Any:
 class Care:
     """How unfinished work is kept, shared and gone on with."""
 
-    save_seconds: float = 5.0
+    save_seconds: float | None = None
     restart: bool = False
     wait: bool = True
     force: bool = False

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from harness.report import circumstances
 from harness.report.curves import gained
 from harness.report.notices import look_text, partial_text
 from harness.report.wording import (
@@ -310,6 +311,7 @@ RULES: tuple[Callable[[Summary], Iterator[str]], ...] = (
     negative_pairing,
     unfinished,
     mixed_machines,
+    *circumstances.RULES,
     confounded,
     unequal_tuning,
     tuned_on_the_same_seeds,

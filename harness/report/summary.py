@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.report.caveats import caveats
+from harness.report.circumstances import circumstances_of
 from harness.report.curves import Curve, curves
 from harness.report.headline import condition, headline
 from harness.report.interplay import Interaction, interactions_of
@@ -137,6 +138,8 @@ class Summary:
     test_reads: TestReads | None = None
     tuning: Tuning | None = None
     interactions: tuple[Interaction, ...] = ()
+    circumstances: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What runs were tagged with that bears on what they say: tag -> its values."""
     headline: str = ""
     condition: str = ""
     next_step: NextStep | None = None
@@ -188,6 +191,7 @@ def summarise(data: ComparisonData) -> Summary:
         contrasts=contrasts,
         curves=curves(list(cells.values()), names, (watched, "val/loss", "train/loss")),
         devices=_devices(cells),
+        circumstances=circumstances_of(cells.values()),
         planned=len(plan["cells"]),
         done=sum(len(each.run_ids) for each in variants),
         reproduce=_reproduce(plan),

@@ -253,15 +253,26 @@ class CellRuns(Queries):
 
     def _upload(self, folders: Mapping[str, Path]) -> None:
         """Puts the files of each run among its artifacts; a local store's are copied there."""
-        uris = self._direct.artifacts(folders) if self._direct else {}
         for run_id, folder in folders.items():
-            uri = uris.get(run_id, "")
-            if uri.startswith("file:"):
-                target = Path(url2pathname(urlsplit(uri).path))
-                inside(target, target.parent.parent.parent.parent)
-                shutil.copytree(folder, target, copy_function=_linked, dirs_exist_ok=True)
-            else:
+            target = self._folder_of(run_id)
+            if target is None:
                 self._client.log_artifacts(run_id, str(folder))
+            else:
+                shutil.copytree(folder, target, copy_function=_linked, dirs_exist_ok=True)
+
+    def _folder_of(self, run_id: str) -> Path | None:
+        """Where the files of a run lie, where they lie here.
+
+        Raises:
+            ConfigError: a link leads out of the results folder.
+        """
+        uri = self._direct.artifacts(run_id) if self._direct else ""
+        if not uri.startswith("file:"):
+            return None
+        folder = Path(url2pathname(urlsplit(uri).path))
+        inside(folder, folder.parent.parent.parent.parent)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     @guarded
     def end_run(

@@ -14,6 +14,7 @@ import logging
 import os
 import re
 import sqlite3
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -177,10 +178,22 @@ def guarded(
 
     @wraps(method)
     def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        with translated(str(getattr(self, "uri", ""))):
-            return method(self, *args, **kwargs)
+        for again in (True, True, False):
+            try:
+                with translated(str(getattr(self, "uri", ""))):
+                    return method(self, *args, **kwargs)
+            except TrackingError as error:
+                # MLflow looks whether a tag is there and then adds it: between the two another
+                # process may have. Every method may be repeated.
+                if not again or RACE not in error.message:
+                    raise
+                time.sleep(0.05)
+        raise AssertionError("the last attempt returns or raises")
 
     return call
+
+
+RACE = "UNIQUE constraint failed"
 
 
 @contextmanager

@@ -143,16 +143,18 @@ class Direct:
                 with suppress(TrackingError):
                     self._set(connection, run_id, status, end_ms)
 
-    def artifacts(self, run_ids: Iterable[str]) -> dict[str, str]:
-        """Where the files of runs belong: run id -> URI."""
+    def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Sets tags of a run."""
+        with self._transaction() as connection:
+            _pairs(connection, "tags", run_id, tags)
+
+    def artifacts(self, run_id: str) -> str:
+        """The URI of where the files of a run belong; "" where there is no such run."""
         with closing(sqlite3.connect(self._path, timeout=LOCK_SECONDS)) as connection:
-            return {
-                run_id: uri
-                for run_id in run_ids
-                for (uri,) in connection.execute(
-                    "SELECT artifact_uri FROM runs WHERE run_uuid = ?", (run_id,)
-                )
-            }
+            found = connection.execute(
+                "SELECT artifact_uri FROM runs WHERE run_uuid = ?", (run_id,)
+            ).fetchone()
+        return str(found[0]) if found else ""
 
     @staticmethod
     def _set(connection: sqlite3.Connection, run_id: str, status: str, end_ms: int | None) -> None:

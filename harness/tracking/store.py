@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mlflow.exceptions import MlflowException
 
-from harness.durable import inside
+from harness.durable import inside, write_whole
 from harness.experiment import digest
 from harness.tracking import Role, Status, reading
 from harness.tracking.cell_runs import PARENT, CellRuns, now_ms
@@ -201,7 +201,11 @@ class Store(CellRuns):
     @guarded
     def beat(self, run_id: str) -> None:
         """Says that the process which writes the run lives, to hosts that cannot see it."""
-        self._client.set_tag(run_id, HEARTBEAT, str(now_ms() // 1000))
+        now = str(now_ms() // 1000)
+        if self._direct:
+            self._direct.tag(run_id, {HEARTBEAT: now})
+        else:
+            self._client.set_tag(run_id, HEARTBEAT, now)
 
     @guarded
     def describe(self, run_id: str, markdown: str) -> None:
@@ -296,5 +300,9 @@ class Store(CellRuns):
     @guarded
     def _save(self, run_id: str, record: Mapping[str, Any], name: str) -> None:
         plain = json.loads(json.dumps(record, allow_nan=False))
-        checked = {reading.CHECKSUM: digest(plain), **plain}
-        self._client.log_text(run_id, json.dumps(checked, indent=1), name)
+        text = json.dumps({reading.CHECKSUM: digest(plain), **plain}, indent=1)
+        folder = self._folder_of(run_id)
+        if folder is None:
+            self._client.log_text(run_id, text, name)
+        else:  # in place at once: a report may be reading it
+            write_whole(folder / name, text.encode())

@@ -57,8 +57,24 @@ def read(path: Path) -> list[Row]:
         if row is None and number == len(lines):
             break
         if row is None or row.get("epoch") != len(rows):
-            raise IntegrityError(f"line {number} of {path} is damaged")
+            raise IntegrityError(
+                f"line {number} of {path} is damaged",
+                "begin its cell anew: the same command with --restart",
+            )
         rows.append(row)
+    return rows
+
+
+def taken_up(path: Path) -> list[Row]:
+    """As `read`, for whoever adds more: a last line that is not whole goes.
+
+    Raises:
+        IntegrityError: as `read`.
+        ResourceError: it cannot be written.
+    """
+    rows = read(path)
+    if rows and path.read_bytes() != b"".join(map(line_of, rows)):
+        rewrite(path, rows)
     return rows
 
 

@@ -5,8 +5,9 @@ checkpoints in the folder of unfinished work. An epoch's rows are on the disk be
 that has them behind it, and a finished cell before a checkpoint that is without it: what a
 checkpoint leaves out is always somewhere.
 
-A checkpoint is due `save_seconds` after the last one, but keeping never takes more than a fiftieth
-of the time. What a kill costs is the training since then, never a result.
+Unless told otherwise a checkpoint is due some seconds after the last one, and so seldom that
+keeping never takes more than a fiftieth of the time. What a kill costs is the training since then,
+never a result.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Keeping:
         own: the cells whose results count; the others train along.
         environment: where this process trains: device, threads, versions.
         resumed: the checkpoint that the stack goes on from.
-        save_seconds: at least so many between two checkpoints; 0: one after every step.
+        save_seconds: so many between two checkpoints, 0: one after every step. None: as said above.
         split: whether the stack is a part of one that memory had no room for.
     """
 
@@ -57,7 +58,7 @@ class Keeping:
     own: frozenset[Cell]
     environment: Mapping[str, Any]
     resumed: Checkpoint | None = None
-    save_seconds: float = SAVE_SECONDS
+    save_seconds: float | None = None
     split: bool = False
     _rows: dict[Cell, list[history.Row]] = field(default_factory=dict)
     _kept_epoch: int = -1
@@ -170,7 +171,7 @@ class Keeping:
         if self.resumed is None:
             path.unlink(missing_ok=True)  # it begins: nobody was told of these
             return []
-        rows = history.read(path)
+        rows = history.taken_up(path)
         if len(rows) <= self.resumed.epoch:
             raise IntegrityError(
                 f"{path} holds {len(rows)} epochs; {self.resumed.path.name} has those up to "
@@ -239,8 +240,10 @@ class Keeping:
         return self.work.stack(self.names[cell] for cell in self.own)
 
     def _rest(self, cost: float) -> None:
-        cheap = max(self.save_seconds, SHARE * cost) if self.save_seconds else 0.0
-        self._next = time.monotonic() + cheap
+        pause = self.save_seconds
+        if pause is None:
+            pause = max(SAVE_SECONDS, SHARE * cost)
+        self._next = time.monotonic() + pause
 
 
 def environment_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -67,6 +67,21 @@ def test_a_cut_last_line_is_left_out_wherever_it_is_cut(tmp_path):
         assert history.read(path) == rows[: 4 if end == len(whole) - 1 else 3]
 
 
+def test_who_adds_more_does_not_add_to_half_a_line(tmp_path):
+    path = tmp_path / "history.jsonl"
+    rows = written(path, 4)
+    with path.open("ab") as file:
+        file.write(b'{"epoch": 4, "st')
+    assert history.taken_up(path) == rows
+    history.add(path, row(4))
+    assert history.read(path) == [*rows, row(4)]
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    assert history.taken_up(path) == [*rows, row(4)]
+    assert path.read_bytes() == whole
+    assert history.taken_up(tmp_path / "none.jsonl") == []
+
+
 def test_every_single_bit_is_noticed_or_means_nothing(tmp_path):
     path = tmp_path / "history.jsonl"
     rows = written(path, 6)

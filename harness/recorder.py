@@ -179,7 +179,10 @@ class Recorder:
         if not begun:
             return
         work = self.records.work
-        run_ids = sync.begin(store, work, {run.name: run.wanted for run in begun}, parent)
+        wanted = {run.name: run.wanted for run in begun}
+        for run in begun:  # from here on the store may have heard of them, whatever we hear
+            run.wanted = replace(run.wanted, parent_id=parent)
+        run_ids = sync.begin(store, work, wanted, parent)
         for run in begun:
             run.run_id = run_ids[run.name]
 

@@ -208,20 +208,25 @@ class CellRuns(Queries):
             self._client.set_terminated(each.run_id, "FINISHED")
 
     @guarded
-    def resume_cells(self, runs: Mapping[str, Mapping[str, object]]) -> None:
-        """Sets runs RUNNING again, each with more tags, for this process to go on with.
+    def resume_cells(self, runs: Mapping[str, NewCell], dataset: DatasetInfo | None = None) -> None:
+        """Sets runs RUNNING again, for this process to go on with.
+
+        What a server that died may have taken in part only is given again.
 
         Raises:
             TrackingError: one of them was deleted in MLflow.
         """
-        tags = {run: run_tags({**more, **process_tags()}) for run, more in runs.items()}
+        tags = {run: run_tags({**cell.tags, **process_tags()}) for run, cell in runs.items()}
         for run in runs:
             self._open.pop(run, None)
         if self._direct:
             self._direct.resume(tags)
             return
-        for run, listed in tags.items():
-            self._client.log_batch(run, tags=listed)
+        for run, cell in runs.items():
+            self._client.log_batch(run, params=run_params(cell.params), tags=tags[run])
+            known = self._client.get_run(run).inputs
+            if dataset is not None and not (known and known.dataset_inputs):
+                self._client.log_inputs(run, datasets=[dataset_input(dataset)])
             self._client.update_run(run, status="RUNNING")
 
     @guarded

@@ -278,8 +278,10 @@ def _why(text: str) -> str:
         return f"answered {number}{redirect}{advice.get(number, '')}"
     if "timed out" in text.lower():
         return "did not answer in time"
-    refused = "Max retries exceeded" in text or "Connection" in text
-    return "does not answer" if refused else f"does not answer: {text}"
+    wordy = (
+        "Max retries exceeded" in text or "ConnectionPool" in text or "Connection aborted" in text
+    )
+    return "does not answer" if wordy else f"does not answer: {text}"
 
 
 def _first(error: Exception) -> str:

@@ -88,9 +88,9 @@ def begin(
             run_id, status = known[cells[name].attempt]
             found[name] = run_id
             if status != "FINISHED":
-                resumed[run_id] = cells[name].tags
+                resumed[run_id] = _new(name, cells[name])
     if resumed:
-        store.resume_cells(resumed)
+        store.resume_cells(resumed, _dataset(cells))
     fresh = {
         name: replace(cell.again() if cell.run_id else cell, parent_id=parent_id)
         for name, cell in cells.items()
@@ -99,17 +99,22 @@ def begin(
     for name, cell in fresh.items():
         spool.put_cell(work, name, cell)  # before the store hears of it
     if fresh:
-        first = next(iter(fresh.values()))
-        new = [
-            NewCell(cell.name, cell.params, {**cell.tags, WORK: name}, cell.attempt)
-            for name, cell in fresh.items()
-        ]
-        dataset = DatasetInfo(**first.dataset) if first.dataset else None
-        found.update(zip(fresh, store.start_cells(parent_id, new, dataset, first.role)))
+        new = [_new(name, cell) for name, cell in fresh.items()]
+        role = next(iter(fresh.values())).role
+        found.update(zip(fresh, store.start_cells(parent_id, new, _dataset(fresh), role)))
     for name, cell in {**cells, **fresh}.items():
         if cell.run_id != found[name]:
             spool.put_cell(work, name, replace(cell, run_id=found[name], parent_id=parent_id))
     return found
+
+
+def _new(name: str, cell: PendingCell) -> NewCell:
+    return NewCell(cell.name, cell.params, {**cell.tags, WORK: name}, cell.attempt)
+
+
+def _dataset(cells: Mapping[str, PendingCell]) -> DatasetInfo | None:
+    first = next(iter(cells.values()))
+    return DatasetInfo(**first.dataset) if first.dataset else None
 
 
 def finish(store: Store, work: WorkFolder, cells: Mapping[str, DoneCell]) -> None:

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: run test check fix setup bench clean
+.PHONY: run test check fix setup faults torture audit bench clean
 
 run: $(READY)  ## set up, then the main job on the embedded data
 	@$(BIN)/harness run ablation-bn
@@ -19,6 +19,16 @@ check: $(READY)
 fix: $(READY)  ## what the linter can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+faults: $(READY)  ## the fault tests, and docs/faults.md from what they gave
+	$(BIN)/python -m pytest tests/faults --write-faults docs/faults.md
+
+torture: $(READY)  ## kills training a hundred times, about ten minutes; writes docs/torture.json
+	@$(BIN)/python tests/torture
+
+audit: $(READY)  ## known vulnerabilities of the versions in constraints.txt, from PyPI
+	@PATH="$$PATH:$(CURDIR)/$(BIN)" uv tool run pip-audit --strict --no-deps --disable-pip \
+		-r constraints.txt
 
 bench: $(READY)  ## measures and writes docs/performance.md; PARTS="ablation cifar" for some
 	@PATH="$$PATH:$(CURDIR)/$(BIN)" uv pip install --quiet --compile-bytecode \

@@ -27,7 +27,7 @@ from harness.experiment import Cell, digest
 from harness.training.grouping import group
 from harness.training.loop import Epoch, Outcome
 from harness.training.parallel import Job, train_jobs
-from harness.work import history
+from harness.work import history, outcome
 from harness.work.folders import CONFIG, CURVES, WEIGHTS
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 SHA256 = "harness.sha256."
 MACHINE = ("device", "processor", "threads")
+NO_METRIC = ("epoch", "step")
+"""Columns of curves that say which row it is."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Again:
 
 
 def check_files(store: Store, cells: Sequence[CellRun], told: Callable[[int, int], None]) -> Files:
-    """Compares every file of every cell with the checksum on its run."""
+    """Compares every file of every cell with the checksum on its run, and its metrics with both."""
     damaged: dict[str, list[str]] = {}
     checked = unchecked = 0
     for number, run in enumerate(cells, start=1):
@@ -74,10 +76,20 @@ def check_files(store: Store, cells: Sequence[CellRun], told: Callable[[int, int
                 problem = f"{name} is not what was recorded"
             else:
                 checked += 1
+                problem = _values_differ(run, content) if name == CURVES else None
             if problem:
                 damaged.setdefault(f"{run.variant}/s{run.seed}", []).append(problem)
         told(number, len(cells))
     return Files(checked, damaged, unchecked)
+
+
+def _values_differ(run: CellRun, content: bytes) -> str | None:
+    """What a run's metrics are that its curves do not say."""
+    for name, value in outcome.final_values(content).items():
+        recorded = run.metrics.get(name)
+        if math.isfinite(value) and name not in NO_METRIC and recorded != value:
+            return f"{name} is {recorded!r} on record, {value!r} in {CURVES}"
+    return None
 
 
 def sample(cells: Sequence[CellRun], count: int, key: str) -> list[CellRun]:

@@ -63,7 +63,7 @@ def plan_of(project: Project, work: Mapping[str, Any]) -> Plan:
         seeds=work["seeds"],
         data=work["data"],
     )
-    card = open_data(project, drawn)
+    card = open_data(project, drawn.entry)
     return make_plan(drawn, card, ingredients(card))
 
 

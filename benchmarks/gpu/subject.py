@@ -76,7 +76,7 @@ def plan_of(project: Project, size: Size, precision: str, epochs: int | None = N
         seeds=size.seeds,
         data=size.data,
     )
-    card = open_data(project, drawn)
+    card = open_data(project, drawn.entry)
     return make_plan(drawn, card, ingredients(card))
 
 

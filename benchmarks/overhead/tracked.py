@@ -62,7 +62,7 @@ def prepare(folder: Path, data: str, seeds: int, epochs: int) -> Prepared:
         seeds=tuple(range(seeds)),
         data=data,
     )
-    card = open_data(project, drawn)
+    card = open_data(project, drawn.entry)
     plan = make_plan(drawn, card, ingredients(card))
     open_loader(card, plan.cells[0].config.data).close()
     database = folder / "empty.db"

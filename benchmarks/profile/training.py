@@ -44,7 +44,7 @@ def digits(folder: Path, epochs: int) -> tuple[Callable[[], Stack], Loader]:
         seeds=tuple(range(CELLS)),
         data="digits",
     )
-    card = open_data(project, drawn)
+    card = open_data(project, drawn.entry)
     cells = [c for c in make_plan(drawn, card, ingredients(card)).cells if c.variant == "bn"]
     config = cells[0].config
     loader = open_loader(card, config.data)

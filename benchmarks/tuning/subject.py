@@ -32,5 +32,5 @@ def plan(project: Project, name: str, seed: int, epochs: int, pruner: str = "non
     study = replace(project.study(STUDY), name=name, seed=seed, pruner=pruner)
     experiment = project.experiment(study.experiment)
     drawn = outline(project, experiment, settings={"epochs": epochs}, seeds=(seed,), data=DATA)
-    card = open_data(project, drawn)
+    card = open_data(project, drawn.entry)
     return plan_study(study, make_plan(drawn, card, ingredients(card)))

@@ -8,6 +8,7 @@ the others by their SHA-256 and makes the cell a finished one.
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     import torch
 
     from harness.training.loop import Outcome
+
+METRICS = "harness.metrics"
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def write(
     """
     contents = {
         CONFIG: identity.to_json(config.flat()).encode(),
-        CURVES: curves(history),
+        CURVES: curves(history, outcome.metrics),
         WEIGHTS: _weights(outcome.weights),
     }
     artifacts = folder / ARTIFACTS
@@ -110,16 +113,37 @@ def read(folder: Path) -> Finished:
     return Finished(**{**found, "metrics": {k: float(v) for k, v in found["metrics"].items()}})
 
 
-def curves(history: Sequence[Mapping[str, float]]) -> bytes:
-    """Rows of metrics as Parquet, every page with a checksum; what a row lacks is null."""
+def curves(history: Sequence[Mapping[str, float]], metrics: Mapping[str, float]) -> bytes:
+    """Rows of metrics as Parquet, every page with a checksum; what a row lacks is null.
+
+    The final metrics are among the file's own words, under `harness.metrics`, as JSON.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     columns = list(dict.fromkeys(name for row in history for name in row))
     table = pa.table({name: [row.get(name) for row in history] for name in columns})
+    finals = json.dumps({name: _plain(value) for name, value in metrics.items()})
+    table = table.replace_schema_metadata({METRICS: finals})
     content = io.BytesIO()
     pq.write_table(table, content, write_page_checksum=True)
     return content.getvalue()
+
+
+def final_values(content: bytes) -> dict[str, float]:
+    """The last value of every metric in a file of curves; the final one where there is one.
+
+    Raises:
+        pyarrow.ArrowException, OSError: it cannot be read.
+    """
+    import pyarrow.parquet as pq
+
+    file = pq.ParquetFile(io.BytesIO(content), page_checksum_verification=True)
+    rows = file.read(use_threads=False).to_pylist()
+    stated = (file.schema_arrow.metadata or {}).get(METRICS.encode(), b"{}")
+    finals = {name: float(value) for name, value in json.loads(stated).items()}
+    last = {name: value for name, value in rows[-1].items() if value is not None} if rows else {}
+    return {**last, **finals}
 
 
 def _weights(tensors: Mapping[str, torch.Tensor]) -> bytes:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "faults")]
+sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from forked import import_once, make_project  # noqa: E402
 from killed import kill_again_and_again  # noqa: E402

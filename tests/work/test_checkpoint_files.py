@@ -217,10 +217,17 @@ def test_a_stack_that_was_only_planned_stays_together(work):
 
 def test_finished_stacks_are_swept_and_others_are_not(work):
     names = cells(2)
+    one, other = names.values()
+    for name in (one, other):
+        work.cell(name).mkdir(parents=True)
     folder = saved(work, names)
-    resume.sweep(work, [next(iter(names.values()))])
+    resume.sweep(work, [one])
     assert folder.exists()
-    resume.sweep(work, list(names.values()))
+    resume.sweep(work, [one, other])
+    assert not folder.exists()
+    saved(work, names)
+    work.cell(other).rmdir()  # it was put on record before
+    resume.sweep(work, [one])
     assert not folder.exists()
     folder = saved(work, names)
     (folder / "epoch-00009-step-0000036.safetensors.sha256").write_text("left by a kill")

@@ -7,6 +7,7 @@ stable exit code (see `errors.py`). HARNESS_DEBUG=1 shows the traceback as well.
 from __future__ import annotations
 
 import atexit
+import io
 import os
 import sys
 from contextlib import suppress
@@ -253,6 +254,8 @@ def script() -> NoReturn:
     is.
     """
     code: int | str | None = 0
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a locale may lack what a question is written in
     try:
         main()
     except SystemExit as stop:
@@ -301,9 +304,11 @@ def main() -> None:
 
 
 def _report(message: str, *details: str) -> None:
-    click.echo(f"error: {message}", err=True)
+    from harness.report.wording import clean  # a name or a file may hold anything
+
+    click.echo(f"error: {clean(message)}", err=True)
     for detail in details:
-        click.echo(f"  {detail}", err=True)
+        click.echo(f"  {clean(detail)}", err=True)
 
 
 def _debug() -> None:

@@ -71,9 +71,9 @@ def report(project: Project, *names: str) -> Any:
 
 
 def files(folder: Path) -> dict[str, int]:
-    """Every file and folder below, with the time of its last change; links are not followed."""
+    """Every file and folder below, a file with the time of its last change."""
     return {
-        str(path.relative_to(folder)): path.lstat().st_mtime_ns
+        str(path.relative_to(folder)): path.lstat().st_mtime_ns if path.is_file() else 0
         for path in sorted(folder.rglob("*"))
     }
 

@@ -185,7 +185,8 @@ ROWS: dict[int, Row] = {
     ),
     48: Row(
         "a report of 1 seed, no pairs, unequal seeds, all diverged, constants",
-        "renders; inconclusive, with the reason; no small p from constants",
+        "renders; only pairs count; inconclusive where none do, with the reason; no small p from "
+        "constants",
     ),
     49: Row("a report while runs are in progress", "says how many of how many are finished"),
     50: Row(

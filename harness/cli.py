@@ -12,7 +12,7 @@ import os
 import sys
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TextIO
 
 import click
 
@@ -254,17 +254,44 @@ def script() -> NoReturn:
     is.
     """
     code: int | str | None = 0
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a locale may lack what a question is written in
+    sys.stdout, sys.stderr = _heedless(sys.stdout), _heedless(sys.stderr)
     try:
         main()
     except SystemExit as stop:
         code = stop.code
     atexit._run_exitfuncs()
-    with suppress(OSError, ValueError):  # `harness list | head`: nobody reads any more
+    with suppress(OSError, ValueError):
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(code if isinstance(code, int) else 0 if code is None else 1)
+
+
+class _Heedless(io.FileIO):
+    """Output that its reader may leave (`harness list | head`): the rest goes nowhere.
+
+    A command goes on to its end all the same: nobody should lose a training to a pager.
+    """
+
+    def write(self, data: Any, /) -> int:
+        """As of a file; what cannot be written is dropped where nobody reads."""
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            return len(memoryview(data).cast("B"))
+
+
+def _heedless(stream: TextIO) -> TextIO:
+    """The same stream, which no reader and no character can break."""
+    if not isinstance(stream, io.TextIOWrapper):
+        return stream
+    return io.TextIOWrapper(
+        io.BufferedWriter(_Heedless(stream.fileno(), "wb", closefd=False)),
+        stream.encoding,
+        "backslashreplace" if stream.errors == "backslashreplace" else "replace",
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
 
 
 def main() -> None:
@@ -290,9 +317,6 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         _report("stopped")
         sys.exit(130)
-    except BrokenPipeError:  # `harness list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except Exception as error:
         if os.environ.get("HARNESS_DEBUG"):
             raise

@@ -6,11 +6,12 @@ import json
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from command import harness
+from killing import is_gone
 
 from harness.project import Project
 
@@ -78,28 +79,18 @@ def files(folder: Path) -> dict[str, int]:
     }
 
 
-def descendants(pid: int) -> set[int]:
-    """The processes that a process has started, and those that they have."""
-    parents: dict[int, list[int]] = {}
-    for number, parent, _ in _processes():
-        parents.setdefault(parent, []).append(number)
-    found: set[int] = set()
-    todo = [pid]
-    while todo:
-        new = parents.get(todo.pop(), [])
-        found.update(new)
-        todo += new
-    return found
-
-
 def parent_of(pid: int) -> int | None:
     """Who started a process; None where there is no such process."""
-    return next((parent for number, parent, _ in _processes() if number == pid), None)
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    return int(stat.rpartition(")")[2].split()[1])
 
 
-def living(pids: set[int]) -> set[int]:
-    """Those that have not ended, zombies left out."""
-    return {number for number, _, state in _processes() if number in pids and state != "Z"}
+def living(pids: Iterable[int]) -> set[int]:
+    """Those that have not ended."""
+    return {pid for pid in pids if not is_gone(pid)}
 
 
 def until(what: Callable[[], Any], seconds: float = 60.0) -> Any:
@@ -109,15 +100,3 @@ def until(what: Callable[[], Any], seconds: float = 60.0) -> Any:
             return found
         time.sleep(0.05)
     return what()
-
-
-def _processes() -> Iterator[tuple[int, int, str]]:
-    """Number, parent and state of every process."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                stat = (entry / "stat").read_text()
-            except OSError:
-                continue  # ended just now
-            state, parent = stat.rpartition(")")[2].split()[:2]
-            yield int(entry.name), int(parent), state

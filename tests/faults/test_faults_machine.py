@@ -23,7 +23,8 @@ from pathlib import Path
 
 import pytest
 from command import harness, runs, start
-from seen import define, descendants, living, parent_of, report, twin, until, weights
+from killing import descendants
+from seen import define, living, parent_of, report, twin, until, weights
 
 from harness.config import TrainConfig
 from harness.data import workers
@@ -339,7 +340,7 @@ def begun(project, *more: str) -> tuple[subprocess.Popen[str], set[int]]:
     def both() -> set[int]:
         histories = (project.runs_dir / "work").glob("*/history.jsonl")
         training = sum(path.read_bytes().count(b"\n") > 1 for path in histories) >= 4
-        return descendants(process.pid) if training else set()
+        return set(descendants(process.pid)) if training else set()
 
     found = until(both)
     assert found, process.communicate()

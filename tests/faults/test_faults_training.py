@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from command import harness, runs, start
+from killing import descendants, leftovers
 from seen import (
     cells,
     define,
-    descendants,
     living,
     parent_of,
     report,
@@ -143,12 +143,7 @@ def test_a_stack_without_room_is_split_and_ends_the_same(project, monkeypatch, e
     assert [each["values"] for each in mine["variants"]] == [
         each["values"] for each in theirs["variants"]
     ]
-    assert left(project) == left(undisturbed)
-
-
-def left(project) -> list[str]:
-    """Files of unfinished work."""
-    return [path.name for path in (project.runs_dir / "work").rglob("*") if path.is_file()]
+    assert leftovers(project) == []
 
 
 @pytest.mark.fault(25)
@@ -220,7 +215,8 @@ LOSSES["cross-entropy"] = scattering
 @pytest.mark.fault(27)
 def test_an_operation_without_a_deterministic_kernel_is_refused_by_name(project):
     file = project.root / "experiments" / "ablation_bn.py"
-    file.write_text(file.read_text() + SCATTERING)
+    plain = file.read_text()
+    file.write_text(plain + SCATTERING)
     asked = ("run", "ablation-bn", "--seeds", "1", "--epochs", "1")
     process = start(project, *asked)  # by itself: the loss stays what it is in this process
     _, errors = process.communicate(timeout=60)
@@ -234,6 +230,9 @@ def test_an_operation_without_a_deterministic_kernel_is_refused_by_name(project)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     assert [tags["harness.nondeterministic"] for tags in cells(project).values()] == ["1", "1"]
+    file.write_text(plain)
+    said = " ".join(report(project)["caveats"])
+    assert "2 runs allowed kernels that do not give the same bits every time" in said
 
 
 WORKERS = (
@@ -299,7 +298,7 @@ def test_a_data_worker_that_is_killed_is_named_and_can_be_gone_on_from(project):
     undisturbed = twin(project)
     process = start(project, *WORKERS)
     found = in_training(project, process)
-    everyone = descendants(process.pid)
+    everyone = set(descendants(process.pid))
     os.kill(found[0], signal.SIGKILL)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 6, errors
@@ -318,7 +317,7 @@ def test_a_data_worker_that_is_killed_is_named_and_can_be_gone_on_from(project):
 def test_a_data_worker_that_hangs_is_an_error_not_a_wait(project, hanging):
     process = start(project, *WORKERS)
     in_training(project, process)
-    everyone = descendants(process.pid)
+    everyone = set(descendants(process.pid))
     hanging.touch()
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 6, errors

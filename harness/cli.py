@@ -254,7 +254,7 @@ def script() -> NoReturn:
     is.
     """
     code: int | str | None = 0
-    sys.stdout, sys.stderr = _heedless(sys.stdout), _heedless(sys.stderr)
+    sys.stdout, sys.stderr = _heedless(sys.stdout, OUT), _heedless(sys.stderr, ERRORS)
     try:
         main()
     except SystemExit as stop:
@@ -276,13 +276,23 @@ class _Heedless(io.FileIO):
         """As of a file; what cannot be written is dropped where nobody reads."""
         try:
             return super().write(data)
-        except BrokenPipeError:
+        except OSError as error:
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
-            return len(memoryview(data).cast("B"))
+            if isinstance(error, BrokenPipeError) or self.fileno() != OUT:
+                return memoryview(data).nbytes
+            from harness.errors import ResourceError
+
+            raise ResourceError(f"standard output cannot be written ({error.strerror})") from error
 
 
-def _heedless(stream: TextIO) -> TextIO:
+OUT, ERRORS = 1, 2
+
+
+def _heedless(stream: TextIO | None, number: int) -> TextIO:
     """The same stream, which no reader and no character can break."""
+    if stream is None:  # closed (`>&-`): the next file to be opened would be taken for it
+        os.dup2(os.open(os.devnull, os.O_RDWR), number)
+        return open(number, "w", encoding="utf-8", closefd=False)
     if not isinstance(stream, io.TextIOWrapper):
         return stream
     return io.TextIOWrapper(

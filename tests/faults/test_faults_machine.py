@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import pty
 import re
+import shlex
 import shutil
 import signal
 import sqlite3
@@ -206,6 +207,41 @@ def test_a_run_goes_on_when_its_reader_has_gone(project):
     assert "Traceback" not in errors
     assert runs(project) == {"comparison FINISHED": 1, "cell FINISHED": 4}
     assert report(project)["cells"] == {"planned": 4, "finished": 4}
+
+
+@pytest.mark.fault(51)
+def test_output_that_is_closed_from_the_start_is_no_error(project):
+    for command, closed in (
+        (("list",), ">&-"),
+        (TWO, ">&-"),
+        (TWO, ">&- 2>&- <&-"),
+        (("report", "ablation-bn", "--output", "-"), ">&-"),
+    ):
+        line = shlex.join([sys.executable, "-m", "harness.cli", *command])
+        done = subprocess.run(
+            f"{line} {closed}", shell=True, cwd=project.root, capture_output=True, text=True
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), command
+    assert report(project)["cells"] == {"planned": 4, "finished": 4}
+
+
+@pytest.mark.fault(51)
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_output_to_a_disk_that_is_full_is_one_sentence(project):
+    harness(project, *TWO)
+    for command in (("list",), ("report", "ablation-bn", "--output", "-")):
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "harness.cli", *command],
+                cwd=project.root,
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        assert done.returncode == 6, done.stderr
+        assert done.stderr == (
+            "error: standard output cannot be written (No space left on device)\n"
+        )
 
 
 UMLAUT = (

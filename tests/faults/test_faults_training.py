@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
+import time
 from pathlib import Path
 from statistics import median
 
@@ -245,7 +247,8 @@ import os, sys, time
 if "resource_tracker" not in " ".join(sys.orig_argv):
     from harness.data import datasets, workers
 
-    workers.WORKER_POLL_SECONDS, workers.WORKER_TIMEOUT_SECONDS = 1, 2
+    workers.WORKER_POLL_SECONDS = 1
+    workers.WORKER_TIMEOUT_SECONDS = int(os.environ.get("HANGS_FOR", 60))
     plain = datasets.ParquetMapDataset.raw_batch
 
     def raw_batch(self, rows):
@@ -294,12 +297,22 @@ def in_training(project, process) -> list[int]:
 
 @pytest.mark.fault(28)
 @pytest.mark.usefixtures("hanging")
-def test_a_data_worker_that_is_killed_is_named_and_can_be_gone_on_from(project):
+@pytest.mark.parametrize("when", ["at work", "before anybody hears of it"])
+def test_data_workers_that_are_killed_are_named_and_can_be_gone_on_from(project, when):
     undisturbed = twin(project)
     process = start(project, *WORKERS)
     found = in_training(project, process)
     everyone = set(descendants(process.pid))
-    os.kill(found[0], signal.SIGKILL)
+    if when == "before anybody hears of it":
+        server = parent_of(found[0])
+        assert server is not None
+        for worker in found:
+            os.kill(worker, signal.SIGSTOP)
+        time.sleep(1)  # the trainer waits for a batch of one of them by now
+        os.kill(server, signal.SIGSTOP)  # who would know that they ended
+        threading.Timer(1, os.kill, (server, signal.SIGCONT)).start()
+    for worker in found:
+        os.kill(worker, signal.SIGKILL)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 6, errors
     assert "a data worker stopped (DataLoader worker" in errors
@@ -314,7 +327,8 @@ def test_a_data_worker_that_is_killed_is_named_and_can_be_gone_on_from(project):
 
 
 @pytest.mark.fault(28)
-def test_a_data_worker_that_hangs_is_an_error_not_a_wait(project, hanging):
+def test_a_data_worker_that_hangs_is_an_error_not_a_wait(project, hanging, monkeypatch):
+    monkeypatch.setenv("HANGS_FOR", "2")
     process = start(project, *WORKERS)
     in_training(project, process)
     everyone = set(descendants(process.pid))

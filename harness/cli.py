@@ -7,11 +7,12 @@ stable exit code (see `errors.py`). HARNESS_DEBUG=1 shows the traceback as well.
 from __future__ import annotations
 
 import atexit
+import io
 import os
 import sys
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TextIO
 
 import click
 
@@ -253,15 +254,54 @@ def script() -> NoReturn:
     is.
     """
     code: int | str | None = 0
+    sys.stdout, sys.stderr = _heedless(sys.stdout, OUT), _heedless(sys.stderr, ERRORS)
     try:
         main()
     except SystemExit as stop:
         code = stop.code
     atexit._run_exitfuncs()
-    with suppress(OSError, ValueError):  # `harness list | head`: nobody reads any more
+    with suppress(OSError, ValueError):
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(code if isinstance(code, int) else 0 if code is None else 1)
+
+
+class _Heedless(io.FileIO):
+    """Output that its reader may leave (`harness list | head`): the rest goes nowhere.
+
+    A command goes on to its end all the same: nobody should lose a training to a pager.
+    """
+
+    def write(self, data: Any, /) -> int:
+        """As of a file; what cannot be written is dropped where nobody reads."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            if isinstance(error, BrokenPipeError) or self.fileno() != OUT:
+                return memoryview(data).nbytes
+            from harness.errors import ResourceError
+
+            raise ResourceError(f"standard output cannot be written ({error.strerror})") from error
+
+
+OUT, ERRORS = 1, 2
+
+
+def _heedless(stream: TextIO | None, number: int) -> TextIO:
+    """The same stream, which no reader and no character can break."""
+    if stream is None:  # closed (`>&-`): the next file to be opened would be taken for it
+        os.dup2(os.open(os.devnull, os.O_RDWR), number)
+        return open(number, "w", encoding="utf-8", closefd=False)
+    if not isinstance(stream, io.TextIOWrapper):
+        return stream
+    return io.TextIOWrapper(
+        io.BufferedWriter(_Heedless(stream.fileno(), "wb", closefd=False)),
+        stream.encoding,
+        "backslashreplace" if stream.errors == "backslashreplace" else "replace",
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
 
 
 def main() -> None:
@@ -287,9 +327,6 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         _report("stopped")
         sys.exit(130)
-    except BrokenPipeError:  # `harness list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except Exception as error:
         if os.environ.get("HARNESS_DEBUG"):
             raise
@@ -301,9 +338,11 @@ def main() -> None:
 
 
 def _report(message: str, *details: str) -> None:
-    click.echo(f"error: {message}", err=True)
+    from harness.report.wording import clean  # a name or a file may hold anything
+
+    click.echo(f"error: {clean(message)}", err=True)
     for detail in details:
-        click.echo(f"  {detail}", err=True)
+        click.echo(f"  {clean(detail)}", err=True)
 
 
 def _debug() -> None:

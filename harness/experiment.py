@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -217,6 +218,12 @@ class Experiment:
         if self.goal != goals[name]:
             raise ConfigError(
                 f"goal '{self.goal}' does not fit {self.metric}", f"write goal='{goals[name]}'"
+            )
+        effect = self.smallest_effect
+        if effect is not None and not (math.isfinite(effect) and effect > 0):
+            raise ConfigError(
+                f"smallest_effect {effect:g} is no size: it is above zero, in the metric's units",
+                "for example smallest_effect=0.01, one percentage point of an accuracy",
             )
         if self.claim is not None:
             self.variant(self.claim.variant)

@@ -1,7 +1,8 @@
 """Plain text for `harness list` and `harness show`, from definitions and small files alone.
 
 The last result of an experiment is read from `mlruns/last/<name>.json`, which a run writes from the
-store when it ends: a list need not open the store.
+store when it ends: a list need not open the store. What people wrote may hold anything, and is
+printed without what would steer a terminal.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from harness.errors import ConfigError
 from harness.experiment import Experiment, difference
 from harness.plan import Outline, outline
 from harness.project import Project
+from harness.report.wording import clean
 
 
 def experiment_lines(project: Project, width: int) -> Iterator[str]:
@@ -31,14 +33,14 @@ def experiment_lines(project: Project, width: int) -> Iterator[str]:
             told = [project.experiment(name).question, result]
         except ConfigError as error:  # one broken file must not hide the others
             told = [error.message]
-        lines = [line for text in told for line in textwrap.wrap(text, max(width - column, 20))]
+        lines = [line for text in told for line in _wrapped(text, width - column)]
         for position, line in enumerate(lines):
-            yield f"{name if position == 0 else '':<{column}}{line}"
+            yield f"{clean(name) if position == 0 else '':<{column}}{line}"
     if not names:
         yield "no experiments yet: put a file in experiments/"
     yield ""
     for name in project.study_names():
-        yield f"study {name}: {read_last(project, name) or 'not run yet'}"
+        yield f"study {clean(name)}: {clean(read_last(project, name) or 'not run yet')}"
     yield "explain: harness show NAME   run: harness run NAME   tune: harness tune"
 
 
@@ -79,7 +81,7 @@ def show_lines(
 
 def heading(plan: Outline, width: int) -> Iterator[str]:
     """What is asked, on which data, with which settings."""
-    yield from textwrap.wrap(plan.experiment.question, width)
+    yield from _wrapped(plan.experiment.question, width)
     yield from field("data", f"{plan.entry.name}: {plan.entry.title}", width)
     if plan.note:
         yield from field("", plan.note, width)
@@ -138,16 +140,21 @@ def _variant_lines(experiment: Experiment, plan: Outline) -> Iterator[str]:
         text = "(baseline)" if variant.name == experiment.baseline else ", ".join(parts)
         yield f"{variant.name:<{width}}  {text}".rstrip()
         if variant.why:
-            yield f"{'':<{width}}  because {variant.why}"
+            yield f"{'':<{width}}  because {clean(variant.why)}"
 
 
 def field(label: str, text: str, width: int) -> Iterator[str]:
     """A labelled line, wrapped under itself."""
-    wrapped = textwrap.wrap(
-        text, max(width - 12, 20), break_on_hyphens=False, break_long_words=False
-    )
-    for position, line in enumerate(wrapped):
+    laid = _wrapped(text, width - 12, whole=True)
+    for position, line in enumerate(laid):
         yield f"  {label if position == 0 else '':<9} {line}"
+
+
+def _wrapped(text: str, width: int, whole: bool = False) -> list[str]:
+    """Lines of what a person wrote, without what would steer a terminal; `whole` words stay so."""
+    return textwrap.wrap(
+        clean(text), max(width, 20), break_on_hyphens=not whole, break_long_words=not whole
+    )
 
 
 def _value(value: Any) -> str:

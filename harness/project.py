@@ -117,7 +117,7 @@ def _load(folder: Path, name: str, kind: type[Definition]) -> Definition:
     if name not in known:
         study = word == "experiment" and name in _names(folder.parent / "studies")
         raise ConfigError(
-            f"no {word} '{name}'{did_you_mean(name, known)}",
+            f"no {word} {name!r}{did_you_mean(name, known)}",
             *([f"it is a study: harness tune {name}"] if study else []),
             f"known: {', '.join(known)}" if known else f"{folder} holds none yet",
         )

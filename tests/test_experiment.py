@@ -178,6 +178,8 @@ def test_leave_one_out_takes_each_component_from_the_full_model():
         ({"claim": Claim("x", "bm")}, "no variant 'bm'"),
         ({"claim": Claim("x", "bn")}, "needs a smallest_effect"),
         ({"claim": Claim("x", "none"), "smallest_effect": 0.1}, "other than the baseline"),
+        ({"smallest_effect": float("nan")}, "smallest_effect nan is no size"),
+        ({"smallest_effect": 0.0}, "smallest_effect 0 is no size"),
         ({"looks": (5, 3)}, "not rising"),
         ({"looks": (1, 3)}, "from 2"),
     ],

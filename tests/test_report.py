@@ -309,10 +309,26 @@ def confounded() -> ComparisonData:
     return replace(data, plan=data.plan | {"variants": [none, bn]})
 
 
+def stuck(level: float, seeds: range = range(8)) -> ComparisonData:
+    """Some runs of bn stay at a level from their first epoch on; chance is one in ten."""
+    data = comparison()
+    flat = {"epoch": list(range(13)), "val/accuracy": [CHANCE, *[level] * 12]}
+    cells = [
+        replace(c, history=flat) if c.variant == "bn" and c.seed in seeds else c for c in data.cells
+    ]
+    return replace(data, cells=cells, plan=data.plan | {"dataset": TEN_CLASSES})
+
+
+TEN_CLASSES = {"name": "digits", "outputs": 10, "rows": {"train": 1297, "test": 500}}
+
+
 @pytest.mark.parametrize(
     ("data", "words"),
     [
         (comparison(seeds=4), "4 paired seeds: fewer than 5"),
+        (stuck(0.08), "8 of 8 runs of bn learned nothing: validation accuracy was never better"),
+        (stuck(CHANCE, range(2)), "2 of 8 runs of bn learned nothing"),
+        (stuck(0.15, range(1)), "1 of 8 runs of bn learned nothing"),  # so far luck goes
         (CASES["partial"], "Partial: 15 of 16 cells are finished, 1 running."),
         (CASES["unequal seeds"], "bn has no result for seed 6."),
         (CASES["some diverged"], "2 of 8 runs of bn diverged and count at the level of chance"),
@@ -336,6 +352,10 @@ def confounded() -> ComparisonData:
 def test_each_caveat_has_its_rule(data: ComparisonData, words: str) -> None:
     said = summarise(data).caveats
     assert any(words in caveat for caveat in said), said
+
+
+def test_a_run_that_learned_a_little_learned_something() -> None:
+    assert not [each for each in summarise(stuck(0.2)).caveats if "learned nothing" in each]
 
 
 def test_a_clean_comparison_only_has_the_caveats_of_its_learning_rate_and_test_set() -> None:

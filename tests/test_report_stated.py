@@ -146,6 +146,39 @@ def test_constants_and_chance_support_nothing() -> None:
         assert render(summary, data, "html")
 
 
+# Stated otherwise before
+
+
+def made_then(sha256: str, seeds: range, **plan: Any) -> ComparisonData:
+    """Runs of these seeds say that something of this hash was stated when they were made."""
+    data = comparison(hypothesis_sha256="b2" * 32, **plan)
+    cells = [
+        replace(
+            each,
+            tags=each.tags
+            | {"harness.hypothesis_sha256": sha256 if each.seed in seeds else "b2" * 32},
+        )
+        for each in data.cells
+    ]
+    return replace(data, cells=cells)
+
+
+def test_runs_that_were_made_for_another_hypothesis_are_counted() -> None:
+    (told,) = summarise(made_then("a1" * 32, range(3))).deviations
+    assert told.startswith("6 of 16 runs were made before the experiment was stated as it is now")
+    assert told.endswith("(hypothesis a1a1a1a1 then, b2b2b2b2 now)")
+    data = made_then("a1" * 32, range(8), deviations=["optim.lr is 0.003"])
+    first, second = summarise(data).deviations
+    assert first == "optim.lr is 0.003"
+    assert second.startswith("16 of 16 runs")
+    assert any(second in each for each in summarise(data).caveats)
+
+
+def test_runs_of_the_hypothesis_as_it_is_stated_are_no_deviation() -> None:
+    assert summarise(made_then("b2" * 32, range(8))).deviations == ()
+    assert summarise(comparison(hypothesis_sha256="b2" * 32)).deviations == ()  # of before the tag
+
+
 # Looks
 
 

@@ -271,7 +271,7 @@ def _work_lines(plan: Plan, work: Work, reason: str | None, width: int) -> Itera
     if work.training:
         stacks = f"{len(work.stacks)} stack{'s' * (len(work.stacks) > 1)}"
         todo = f"{work.training} to train in {stacks}"
-    yield f"  plan      {total} cells, {len(work.reused)} reused, {todo}"
+    yield from labelled("plan", f"{total} cells, {len(work.reused)} reused, {todo}", width)
     if reason:
         yield from labelled("", reason, width)
     if work.earlier:

@@ -280,6 +280,12 @@ def _received(batches: Iterable[Received]) -> Iterator[Batch]:
                 if not told.startswith("DataLoader "):
                     raise
                 raise _stopped(told) from error.with_traceback(None)
+            except (OSError, EOFError) as error:
+                if not getattr(batches, "num_workers", 0):
+                    raise
+                # a batch lies in memory of the worker that made it, and is asked for there
+                told = f"DataLoader worker ended before its batch was taken: {error}"
+                raise _stopped(told) from error.with_traceback(None)
             if received is None:
                 return
             if isinstance(received, HarnessError):

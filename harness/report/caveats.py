@@ -33,6 +33,8 @@ SETTLED_EPOCHS = 5
 """A curve that still gains this many epochs before its end was cut off early."""
 UNEQUAL_TIME = 1.5
 """Variants whose training times differ by more than this factor are not compared at equal cost."""
+LUCK_ERRORS = 2
+"""An accuracy within so many standard errors of chance may be luck."""
 
 
 def caveats(summary: Summary) -> tuple[str, ...]:
@@ -134,6 +136,33 @@ def diverged(summary: Summary) -> Iterator[str]:
                 else f"{variant.diverged} of {runs} of {variant.name} diverged and have no "
                 f"{metric_title(summary.metric)}: leaving them out favours {variant.name}"
             )
+
+
+def unlearned(summary: Summary) -> Iterator[str]:
+    """Runs that were at no epoch better than chance, or than before training."""
+    watched = f"val/{summary.metric.partition('/')[2]}"
+    sign = 1 if summary.goal == "max" else -1
+    for curve in summary.curves:
+        if curve.column != watched:
+            continue
+        begun = [sign * points[0][1] for points in curve.seeds.values() if points[0][0] == 0]
+        nothing = max([*begun, *_lucky(summary)], default=-math.inf)
+        lived = [points for seed, points in curve.seeds.items() if seed not in curve.died]
+        count = sum(max(sign * value for _, value in points) <= nothing for points in lived)
+        if count:
+            yield (
+                f"{count} of {plural(len(curve.seeds), 'run')} of {curve.variant} learned nothing: "
+                f"{metric_title(watched)} was never better than chance or than before training"
+            )
+
+
+def _lucky(summary: Summary) -> Iterator[float]:
+    """The accuracy that guessing may reach on the validation rows."""
+    data = summary.dataset
+    share = summary.shared_config().get("data.validation")
+    if summary.metric.endswith("accuracy") and data.outputs and data.rows.get("train") and share:
+        chance = 1 / max(data.outputs, 2)  # binary: one output
+        yield chance + LUCK_ERRORS * math.sqrt(chance * (1 - chance) / (data.rows["train"] * share))
 
 
 def notes(summary: Summary) -> Iterator[str]:
@@ -307,6 +336,7 @@ RULES: tuple[Callable[[Summary], Iterator[str]], ...] = (
     one_test_set,
     missing,
     diverged,
+    unlearned,
     notes,
     negative_pairing,
     unfinished,

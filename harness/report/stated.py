@@ -12,11 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from harness.report.wording import listed, plural
 from harness.stats_claims import Answer, Direction, Ruling, judge_contrast
 from harness.study import StudyResult
 
 if TYPE_CHECKING:
     from harness.stats import Contrast, SeedsNeeded
+    from harness.tracking import CellRun
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,25 @@ def looks_of(plan: Mapping[str, Any]) -> Looks | None:
         return None
     declared = tuple(int(each) for each in stated.get("declared") or ())
     return Looks(declared, stated.get("index"), stated.get("kind", "declared"))
+
+
+def restated(plan: Mapping[str, Any], cells: Sequence[CellRun]) -> tuple[str, ...]:
+    """A sentence where runs were made before the experiment was stated as it is now."""
+    now = plan.get("hypothesis_sha256")
+    then = [each.tags[HYPOTHESIS] for each in cells if each.tags.get(HYPOTHESIS)]
+    others = [sha256 for sha256 in then if sha256 != now]
+    if not now or not others:
+        return ()
+    was = listed(sha256[:8] for sha256 in dict.fromkeys(others))
+    return (
+        f"{len(others)} of {plural(len(cells), 'run')} were made before the experiment was stated "
+        "as it is now: question, metric, smallest effect, claim, variants, seeds or looks were "
+        f"others (hypothesis {was} then, {now[:8]} now)",
+    )
+
+
+HYPOTHESIS = "harness.hypothesis_sha256"
+"""Tag of what was stated when the run began."""
 
 
 def test_reads_of(plan: Mapping[str, Any]) -> TestReads | None:

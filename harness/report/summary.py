@@ -28,6 +28,7 @@ from harness.report.stated import (
     Tuning,
     claim_of,
     looks_of,
+    restated,
     test_reads_of,
     tuning_of,
 )
@@ -198,7 +199,7 @@ def summarise(data: ComparisonData) -> Summary:
         unfinished=_unfinished(data, cells),
         divergence=_divergence(variants, baseline),
         claim=claim_of(plan, contrasts),
-        deviations=tuple(str(each) for each in plan.get("deviations") or ()),
+        deviations=(*map(str, plan.get("deviations") or ()), *restated(plan, [*cells.values()])),
         looks=looks_of(plan),
         test_reads=test_reads_of(plan),
         tuning=tuning_of(plan),

@@ -138,14 +138,15 @@ def _train_batch(going: _Going, batch: Sequence[LiveTrial]) -> None:
     scored: dict[int, dict[int, Scored]] = {number: {} for number in live}
     first = going.study.get_trials(deepcopy=False)[0].datetime_start
     begin = first.timestamp() if first else time.time()
-    started = round(time.time() - begin, 3)
+    # across processes only the clock tells; it may be set back, and a trial still takes its time
+    started, clock = max(round(time.time() - begin, 3), 0.0), time.monotonic()
     ended: dict[int, float] = {}
     going_on = list(live)
     for seeds in rounds(study.pruner, study.seeds, LEAST_SEEDS):
         cells = {_cell(drawn, live[n], seed): n for n in going_on for seed in seeds}
         for cell, result in _scores(going, cells):
             scored[cells[cell]][cell.seed] = result
-            ended[cells[cell]] = round(time.time() - begin, 3)
+            ended[cells[cell]] = round(started + time.monotonic() - clock, 3)
         if study.pruner == "wilcoxon":
             going_on = [n for n in going_on if not worse_seeds(live[n], _values(scored[n]))]
     for number, trial in live.items():

@@ -185,12 +185,13 @@ ROWS: dict[int, Row] = {
     ),
     48: Row(
         "a report of 1 seed, no pairs, unequal seeds, all diverged, constants",
-        "renders; inconclusive, with the reason; no small p from constants",
+        "renders; only pairs count; inconclusive where none do, with the reason; no small p from "
+        "constants",
     ),
     49: Row("a report while runs are in progress", "says how many of how many are finished"),
     50: Row(
         "the clock jumps back, another time zone, a locale with comma decimals",
-        "durations stay right; times are ISO-8601 in UTC; decimals have points",
+        "training times stay right; times are ISO-8601 in UTC; decimals have points",
     ),
     51: Row(
         "stdout closed, no terminal, 20 columns, a locale without UTF-8",

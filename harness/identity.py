@@ -35,6 +35,7 @@ TRAINING_CODE = (
     "models",
     "training",
     "data/ahead.py",
+    "data/arrays.py",
     "data/augment.py",
     "data/cache.py",
     "data/datasets.py",

@@ -128,49 +128,6 @@ def read_targets(card: Card, split: Split) -> NDArray[Any]:
     return found
 
 
-def check(card: Card, progress: Progress = None) -> list[str]:
-    """Reads and decodes everything; returns remarks that are not errors.
-
-    Raises:
-        DataError: something cannot be used.
-    """
-    seen: dict[str, dict[bytes, int]] = {split: {} for split in SPLITS}
-    for split in SPLITS:
-        for group in row_groups(card, split):
-            with shards.open_file(group.path) as file:
-                for position, part in read_inputs(file, group, card):
-                    for key in _keys(part, group, position, card):
-                        seen[split][key] = seen[split].get(key, 0) + 1
-                    if progress is not None:
-                        done = group.first + position + len(part)
-                        progress(f"checking {card.name} {split}", done, card.rows[split])
-    remarks = []
-    for split in SPLITS:
-        extra = sum(count - 1 for count in seen[split].values())
-        if extra:
-            remarks.append(f"{extra:,} {split} rows have the same input as another {split} row")
-    shared = sum(count for key, count in seen["test"].items() if key in seen["train"])
-    if shared:
-        remarks.append(f"{shared:,} test rows have the same input as a training row")
-    if card.task != "regression":
-        counts = np.bincount(read_targets(card, "train"), minlength=max(card.outputs, 2))
-        empty = np.flatnonzero(counts == 0).tolist()
-        if empty:
-            remarks.append(f"no training row has class {', '.join(map(str, empty[:5]))}")
-    return remarks
-
-
-def _keys(part: Any, group: RowGroup, position: int, card: Card) -> list[bytes]:
-    if card.kind == "table":
-        return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in part]
-    from harness.data import decode  # needs torch
-
-    pixels = decode.decode_images(
-        part.to_pylist(), card.input_shape, lambda i: group.where(position + i)
-    )
-    return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in pixels.numpy()]
-
-
 def _read_card(entry: Entry, path: Path, files: dict[Split, list[Path]], caches: Path) -> Card:
     groups = {split: shards.read_footers(files[split], split) for split in SPLITS}
     inputs = _check_columns(entry, files)

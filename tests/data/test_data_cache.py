@@ -17,6 +17,7 @@ from data_sets import PICTURES, Write, picture, pictures
 
 from harness.data import arrays, cache, datasets, parts
 from harness.data.catalog import CATALOG
+from harness.data.check import check
 from harness.data.parquet import Card, open_card
 from harness.errors import DataError, ResourceError
 from harness.project import Project
@@ -335,6 +336,22 @@ def test_two_that_find_the_same_damage_both_get_it_whole(
         one.join()
     assert [one.exitcode for one in both] == [0, 0]
     assert torch.equal(cache.decoded(picture_card, "train")[0], before)
+
+
+def test_a_very_large_cache_is_verified_by_a_check_alone(
+    picture_card: Card, small_parts: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = cache.decoded(picture_card, "train")[0].clone()
+    damage(picture_card.cache_dir / "train-inputs.npy", 128)
+    monkeypatch.setattr(arrays, "VERIFIED_BYTES", 1000)
+    found = counted(monkeypatch)
+    cache.decoded(picture_card, "train")
+    assert found == []
+    assert check(picture_card).remarks == [
+        "4 decoded train rows were damaged on disk, and were decoded again"
+    ]
+    assert torch.equal(cache.decoded(picture_card, "train")[0], before)
+    assert check(picture_card).remarks == []
 
 
 def wait_until(true: Any) -> None:

@@ -28,7 +28,8 @@ from data_sets import (
 
 from harness.data import decode, shards
 from harness.data.catalog import CATALOG
-from harness.data.parquet import check, open_card
+from harness.data.check import check
+from harness.data.parquet import open_card
 from harness.errors import DataError
 from harness.project import Project
 
@@ -268,7 +269,7 @@ def test_repeated_rows_and_leaks_into_the_test_set_are_remarked(
 ) -> None:
     train = pa.concat_tables([pictures(9), pictures(2)])
     card = open_card(PICTURES, folder_of(train, pictures(4, start=7)), bare)
-    assert check(card) == [
+    assert check(card).remarks == [
         "2 train rows have the same input as another train row",
         "2 test rows have the same input as a training row",
     ]
@@ -307,7 +308,7 @@ def test_other_image_and_label_types_of_the_same_meaning_are_read(
     card = open_card(entry, folder_of(table, table), bare)
     assert card.input_columns == ("image",)
     assert card.input_shape == (3, 4, 5)
-    assert check(card)
+    assert check(card).shared == 9
 
 
 def test_catalog_entries_do_not_share_names() -> None:

@@ -14,9 +14,10 @@ from PIL import Image
 
 from harness.data import fetch as fetching
 from harness.data.catalog import CATALOG
+from harness.data.check import Findings, check
 from harness.data.decode import decode_png
 from harness.data.fetch import COARSE, fetch, write_pictures
-from harness.data.parquet import check, open_card
+from harness.data.parquet import open_card
 from harness.errors import DataError
 from harness.project import Project
 
@@ -53,7 +54,7 @@ def test_pictures_arrive_as_they_were(bare: Project, monkeypatch: pytest.MonkeyP
     ]
     card = open_card(CATALOG["cifar10"], folder, bare)
     assert card.classes == Tiny.classes
-    assert check(card) == []
+    assert check(card) == Findings(0, [])
     rows = pq.read_table(folder / "train-00001-of-00003.parquet").to_pylist()
     pixels = decode_png(rows[3]["img"]["bytes"], (3, 6, 7)).numpy()
     assert np.array_equal(pixels, Tiny(50, 0).pixels[23].transpose(2, 0, 1))

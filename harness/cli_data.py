@@ -89,7 +89,8 @@ def add(
 def check(name: str, strict: bool) -> None:
     """Read and decode every row of data set NAME.
 
-    What is damaged of the decoded rows is decoded again.
+    The files are compared with what harness wrote or first read, and what is damaged of the decoded
+    rows is decoded again.
     """
     from harness.errors import DataError
     from harness.project import find_project
@@ -102,7 +103,7 @@ def check(name: str, strict: bool) -> None:
         from harness.data.prepare import prepare
 
         entry = find(name, project)
-        card = open_card(entry, prepare(entry, project, progress), project)
+        card = open_card(entry, prepare(entry, project, progress), project, again=True)
         found = check_data(card, progress)
     _describe(card)
     for remark in found.remarks:

@@ -69,7 +69,7 @@ def _mended(card: Card, split: Split, progress: Progress) -> list[str]:
 def _keys(card: Card, split: Split, progress: Progress) -> NDArray[Any]:
     found = []
     for group in parquet.row_groups(card, split):
-        with shards.open_file(group.path) as file:
+        with shards.open_file(group.path, group.blocks) as file:
             for position, part in parquet.read_inputs(file, group, card):
                 found.append(overlap.row_keys(_decoded(part, group, position, card)))
                 if progress is not None:

@@ -94,13 +94,14 @@ def add(
 def _infer(
     name: str, path: Path, target: str | None, inputs: tuple[str, ...], task: str | None
 ) -> Entry:
-    files = shards.find_shards(path, "train")
+    files, test_files = shards.find_shards(path, "train"), shards.find_shards(path, "test")
+    for file in (*files, *test_files):
+        shards.check_pages(file)
     groups = shards.read_footers(files, "train")
-    with shards.open_file(files[0]) as file:
-        schema = file.schema_arrow
+    schema = shards.read_schema(files[0])
     image = _image_column(schema, inputs)
     goal = _target_column(schema, path, target, image)
-    test = shards.read_footers(shards.find_shards(path, "test"), "test")
+    test = shards.read_footers(test_files, "test")
     found, top = _task([*groups, *test], goal, image is not None, task)
     rows = sum(group.rows for group in groups)
     size = next(each for each in SIZES if rows >= each.rows)

@@ -183,7 +183,7 @@ def decode_task(task: Task, seen: Callable[[], None] | None = None) -> None:
     """Decodes a task's parts, writes each to its place and notes it in the journal."""
     card, group, waiting = task.card, task.group, list(task.parts)
     held: list[Any] = []
-    with shards.open_file(group.path) as file:
+    with shards.open_file(group.path, group.blocks) as file:
         for position, stored in parquet.read_inputs(file, group, card):
             end = position + len(stored)
             while waiting and waiting[0][0] < end:

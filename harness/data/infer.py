@@ -12,7 +12,7 @@ user:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -63,7 +63,8 @@ def add(
 ) -> Card:
     """Registers `path` as data set `name` once its files were found usable; returns its card.
 
-    A name of the catalog keeps the catalog's columns, task and sizes, unless told otherwise.
+    A name of the catalog keeps the catalog's columns, task and sizes, unless told otherwise. The
+    hash of the files is kept: whoever uses the set later is told when they changed.
 
     Raises:
         ConfigError: the name or the task cannot be used.
@@ -87,7 +88,7 @@ def add(
     else:
         entry = _infer(name, path, target, tuple(inputs), task)
     card = parquet.open_card(entry, path, project)
-    catalog.register(entry, project)
+    catalog.register(replace(entry, sha256=card.sha256), project)
     return card
 
 

@@ -14,14 +14,14 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from harness.data import catalog, schema, sealed, shards
+from harness.data import catalog, manifest, schema, sealed, shards
 from harness.data.columns import blobs, floats, values
 from harness.data.shards import SPLITS, RowGroup, Split
 from harness.errors import DataError, ResourceError
@@ -76,12 +76,13 @@ def open_card(entry: Entry, path: Path, project: Project, again: bool = False) -
     `again` reads the files whether or not they seem unchanged.
 
     Raises:
-        DataError: a file, a column or a value cannot be used; the first bad row is named.
+        DataError: a file, a column or a value cannot be used (the first bad row is named), or the
+            files are not those that harness wrote or that were registered.
     """
     files = {split: shards.find_shards(path, split) for split in SPLITS}
     stamp = {
         "version": CARD_VERSION,
-        "entry": asdict(entry),
+        "entry": asdict(replace(entry, sha256=None)),
         "files": [shards.stamp(file) for file in _flat(files)],
     }
     caches = project.generated_data_dir / "cache"
@@ -100,6 +101,8 @@ def open_card(entry: Entry, path: Path, project: Project, again: bool = False) -
             )
         with contextlib.suppress(ResourceError):
             sealed.write(kept, {"stamp": stamp, "card": asdict(card)})
+    if entry.sha256 not in (None, card.sha256):
+        raise catalog.changed(entry, card.sha256)
     return card
 
 
@@ -254,12 +257,22 @@ def _first_image_shape(group: RowGroup, column: str) -> tuple[int, int, int]:
 def _hashed(
     entry: Entry, files: dict[Split, list[Path]]
 ) -> tuple[str, dict[Split, list[tuple[int, ...]]]]:
-    """What names the data, and the checksums of each file, all in one pass."""
+    """What names the data, and the checksums of each file, all in one pass.
+
+    Raises:
+        DataError: a file is not what harness wrote.
+    """
     total = hashlib.sha256()
+    own: dict[Path, str] = {}
     blocks: dict[Split, list[tuple[int, ...]]] = {split: [] for split in SPLITS}
     for split in SPLITS:
         for path in files[split]:
-            blocks[split].append(shards.hashed(path, total))
+            listed = manifest.is_in(path.parent)
+            alone = [hashlib.sha256()] if listed else []
+            blocks[split].append(shards.hashed(path, total, *alone))
+            if listed:
+                own[path] = alone[0].hexdigest()
+    manifest.compare(entry, own)
     sha256 = total.hexdigest()
     if max(map(len, files.values())) > 1:
         # no file says which split it is in: the same bytes could be split elsewhere

@@ -60,13 +60,19 @@ def find_shards(folder: Path, split: Split) -> list[Path]:
     """The split's files in order, from `folder` or its `data/`.
 
     Raises:
-        DataError: there are none, or one of a numbered series is missing.
+        DataError: there are none, one of a numbered series is missing, or they are of two kinds.
     """
     for place in (folder, folder / "data"):
-        found = sorted(place.glob(f"{split}-*.parquet")) or sorted(place.glob(f"{split}.parquet"))
-        if found:
-            _check_series(found, split)
-            return found
+        series = sorted(place.glob(f"{split}-*.parquet"))
+        alone = sorted(place.glob(f"{split}.parquet"))
+        if series and alone:
+            raise DataError(
+                f"{place} holds both {alone[0].name} and {series[0].name}",
+                "keep the one or the other",
+            )
+        if series or alone:
+            _check_series(series, split)
+            return series or alone
     held = sorted(p.name for p in folder.glob("*"))[:5] if folder.is_dir() else []
     raise DataError(
         f"{folder} holds no {split} split",
@@ -124,21 +130,25 @@ def read_footers(
     for path, own in zip(files, known or repeat(None)):
         with open_file(path, own) as file, file.told():
             metadata = file.parquet.metadata
-            if first + metadata.num_rows > MAX_ROWS:
-                raise DataError(
-                    f"{path} says it holds {metadata.num_rows:,} rows; "
-                    f"a split of at most {MAX_ROWS:,} is read"
-                )
+            _check_rows(path, first, metadata.num_rows)
             in_file = 0
             for index in range(metadata.num_row_groups):
                 found = metadata.row_group(index)
                 rows, held = found.num_rows, found.total_byte_size
+                _check_rows(path, first, rows)
                 if rows:
                     groups.append(RowGroup(path, index, first, in_file, rows, held, own))
                 first, in_file = first + rows, in_file + rows
     if not groups:
         raise DataError(f"the {split} split in {files[0].parent} has no rows")
     return groups
+
+
+def _check_rows(path: Path, before: int, rows: int) -> None:
+    if not 0 <= rows <= MAX_ROWS - before:
+        raise DataError(
+            f"{path} says it holds {rows:,} rows; a split of at most {MAX_ROWS:,} is read"
+        )
 
 
 @dataclass(frozen=True)

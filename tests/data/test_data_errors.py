@@ -214,6 +214,13 @@ def test_more_rows_than_are_read_is_refused_before_reading(
         open_card(NUMBERS, folder_of(numbers(21), numbers(9)), bare)
 
 
+def test_two_ways_of_naming_a_split_are_refused(folder_of: Write, bare: Project) -> None:
+    folder = folder_of(numbers(9), numbers(9))
+    pq.write_table(numbers(9), folder / "train.parquet")
+    with pytest.raises(DataError, match=r"holds both train.parquet and train-00000-of-00001"):
+        open_card(NUMBERS, folder, bare)
+
+
 def png(width: int, height: int, bits: int = 8, colour: int = 2, interlaced: int = 0) -> bytes:
     """A PNG that says it has this size and holds next to nothing."""
 

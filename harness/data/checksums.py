@@ -54,12 +54,15 @@ class Source(io.RawIOBase):
     def verify(self, known: Sequence[int]) -> None:
         """From here on, bytes must be those that `known`, the file's blocks, were made from.
 
-        Looks at the footer too, which may have been read already.
+        Looks at the length of the file and at the footer, which may have been read already.
 
         Raises:
             OSError: the footer is another one, or cannot be read.
         """
         self._known = known
+        if -(-self._size // BLOCK_BYTES) != len(known):
+            self.changed = True
+            raise OSError("the number of blocks changed")
         self.seek(max(self._size - TAIL_BYTES, 0))
         footer = int.from_bytes(self.read(4), "little")
         self.seek(max(self._size - TAIL_BYTES - footer, 0))

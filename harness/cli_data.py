@@ -85,23 +85,35 @@ def add(
 
 @data.command()
 @click.argument("name")
-def check(name: str) -> None:
-    """Read and decode every row of data set NAME."""
+@click.option("--strict", is_flag=True, help="Test rows that are also training rows are an error.")
+def check(name: str, strict: bool) -> None:
+    """Read and decode every row of data set NAME.
+
+    The files are compared with what harness wrote or first read, and what is damaged of the decoded
+    rows is decoded again.
+    """
+    from harness.errors import DataError
     from harness.project import find_project
 
     project = find_project()
     with _progress() as progress:
         from harness.data.catalog import find
-        from harness.data.parquet import check as check_data
+        from harness.data.check import check as check_data
         from harness.data.parquet import open_card
         from harness.data.prepare import prepare
 
         entry = find(name, project)
-        card = open_card(entry, prepare(entry, project, progress), project)
-        remarks = check_data(card, progress)
+        card = open_card(entry, prepare(entry, project, progress), project, again=True)
+        found = check_data(card, progress)
     _describe(card)
-    for remark in remarks:
+    for remark in found.remarks:
         click.echo(f"  note     {remark}")
+    if strict and found.shared:
+        raise DataError(
+            f"{found.shared:,} of {card.rows['test']:,} test rows of {name} have the same input "
+            "as a training row",
+            "remove them from the test files, or check without --strict",
+        )
     click.echo(f"{name}: every row can be read")
 
 

@@ -10,11 +10,14 @@ To add a data set for everyone, add a line to `CATALOG`; for yourself, `harness 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from shlex import quote
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from harness.errors import DataError, did_you_mean
+from harness.errors import DataError, ResourceError, did_you_mean
 from harness.tasks import Task
 
 if TYPE_CHECKING:
@@ -28,7 +31,7 @@ class Entry:
     `outputs` is the number of classes, or 1 for a binary or regression target. `input` names the
     image column (candidates, first one present wins) or the feature columns; empty means every
     column but the target. `validation` is a share of the training rows. `path` is set for
-    registered sets only.
+    registered sets only, and so is `sha256`, what their card said then.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Entry:
     target: str
     download_mib: float | None = None
     path: str | None = None
+    sha256: str | None = None
 
 
 CATALOG: dict[str, Entry] = {
@@ -183,33 +187,27 @@ def entries(project: Project) -> dict[str, Entry]:
     Raises:
         DataError: the list of registered sets is damaged.
     """
-    registered = _registered_path(project)
-    if not registered.is_file():
-        return dict(CATALOG)
-    try:
-        listed = json.loads(registered.read_text(encoding="utf-8"))
-        found = {name: _entry(fields) for name, fields in listed.items()}
-    except (ValueError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{registered} is damaged ({error})",
-            "remove it and register your data sets again: harness data add NAME PATH",
-        ) from None
-    return {**CATALOG, **found}
+    return {**CATALOG, **_registered(_registered_path(project))}
 
 
 def register(entry: Entry, project: Project) -> Path:
-    """Adds `entry`, which has a `path`, to the registered sets; returns the list's file."""
-    registered = _registered_path(project)
-    known = {name: each for name, each in entries(project).items() if each.path is not None}
-    known[entry.name] = entry
-    registered.parent.mkdir(parents=True, exist_ok=True)
-    partial = registered.with_suffix(".json.part")
-    partial.write_text(
-        json.dumps({name: asdict(each) for name, each in sorted(known.items())}, indent=1),
-        encoding="utf-8",
-    )
-    partial.replace(registered)
-    return registered
+    """Adds `entry`, which has a `path`, to the registered sets; returns the list's file.
+
+    Raises:
+        DataError: the list is damaged.
+        ResourceError: it cannot be written.
+    """
+    return _rewrite(project, lambda known: {**known, entry.name: entry})
+
+
+def forget(name: str, project: Project) -> None:
+    """Takes a set from the registered ones, so that the name is the catalog's again.
+
+    Raises:
+        DataError: the list is damaged.
+        ResourceError: it cannot be written.
+    """
+    _rewrite(project, lambda known: {key: each for key, each in known.items() if key != name})
 
 
 def find(name: str, project: Project) -> Entry:
@@ -274,6 +272,24 @@ def missing(entry: Entry, project: Project) -> DataError:
     )
 
 
+def changed(entry: Entry, sha256: str) -> DataError:
+    """The error that says a registered set is no longer what it was, and what to type if it may."""
+    assert entry.sha256 is not None
+    assert entry.path is not None
+    words = ["harness data add", entry.name, quote(entry.path)]
+    known = CATALOG.get(entry.name)
+    if known is None or replace(known, path=entry.path, sha256=entry.sha256) != entry:
+        inputs = (entry.input,) if isinstance(entry.input, str) else entry.input
+        words += ["--target", quote(entry.target), "--task", entry.task]
+        words += [f"--input {quote(name)}" for name in inputs]
+    return DataError(
+        f"the files of '{entry.name}' changed since it was registered "
+        f"(sha256 {sha256[:8]}... expected {entry.sha256[:8]}...)",
+        f"if that is meant   {' '.join(words)}",
+        "if not, bring the files back as they were",
+    )
+
+
 def has_shards(folder: Path) -> bool:
     """Whether `folder`, or its `data/` as the hub lays it out, holds training shards."""
     return any(
@@ -294,10 +310,61 @@ def _short(folder: Path, root: Path) -> str:
     return f"{folder.relative_to(root)}/" if folder.is_relative_to(root) else str(folder)
 
 
+def _registered(path: Path) -> dict[str, Entry]:
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8"))
+        return {name: _entry(fields) for name, fields in listed.items()}
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise ResourceError(f"{path} cannot be read ({error.strerror})") from None
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
+        raise DataError(
+            f"{path} is damaged ({error})",
+            "remove it and register your data sets again: harness data add NAME PATH",
+        ) from None
+
+
+def _rewrite(project: Project, change: Callable[[dict[str, Entry]], dict[str, Entry]]) -> Path:
+    from harness.data import shards  # needs numpy, which a list of data sets does not
+
+    registered = _registered_path(project)
+    with shards.writing(registered):
+        registered.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(registered):
+        known = change(_registered(registered))
+        text = json.dumps({name: asdict(each) for name, each in sorted(known.items())}, indent=1)
+        with shards.whole_or_nothing(registered) as partial:
+            partial.write_text(text, encoding="utf-8")
+    return registered
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Two that register at once would each write a list without the other's set."""
+    from filelock import FileLock
+
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    with suppress(OSError, NotImplementedError):  # no locks here
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def _registered_path(project: Project) -> Path:
     return project.generated_data_dir / "registered.json"
 
 
 def _entry(fields: dict[str, Any]) -> Entry:
     columns = fields["input"]
-    return Entry(**{**fields, "input": columns if isinstance(columns, str) else tuple(columns)})
+    entry = Entry(**{**fields, "input": columns if isinstance(columns, str) else tuple(columns)})
+    if entry.task not in get_args(Task) or entry.kind not in ("image", "table"):
+        raise ValueError(f"'{entry.task}' on '{entry.kind}' is no task")
+    if entry.kind == "image" and not entry.input:
+        raise ValueError("no image column")
+    counts: list[Any] = [entry.batch_size, entry.epochs, entry.width, entry.outputs]
+    if not all(isinstance(count, int) and count > 0 for count in counts):
+        raise ValueError(f"sizes {counts}")
+    return entry

@@ -48,6 +48,8 @@ class Pictures(Protocol):
 def fetch(name: str, project: Project, progress: Progress = None) -> Path:
     """The set's folder, downloaded or written first where it is not there yet.
 
+    A name of the catalog that was registered, and is gone from there, is the catalog's again.
+
     Raises:
         DataError: no such set, it cannot be downloaded, or what came is not what it should be.
         ResourceError: it cannot be written.
@@ -56,12 +58,17 @@ def fetch(name: str, project: Project, progress: Progress = None) -> Path:
     folder = catalog.located(entry, project)
     if folder is not None:
         return folder
+    registered = entry.path is not None
+    entry = catalog.CATALOG.get(name, entry)
     if entry.bundled:
         return prepare(entry, project, progress)
     if name not in SOURCES:
         raise catalog.missing(entry, project)
     folder = project.generated_data_dir / name
-    with whole_folder(folder) as building, tempfile.TemporaryDirectory(dir=building) as downloads:
+    with (
+        whole_folder(folder, entry) as building,
+        tempfile.TemporaryDirectory(dir=building) as downloads,
+    ):
         if progress is not None:
             progress(f"downloading {name}", 0, 1)
         try:
@@ -73,6 +80,8 @@ def fetch(name: str, project: Project, progress: Progress = None) -> Path:
             raise
         except Exception as error:
             raise _failed(entry, error) from error
+    if registered:
+        catalog.forget(name, project)
     return folder
 
 

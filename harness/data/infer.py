@@ -12,7 +12,7 @@ user:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -63,7 +63,8 @@ def add(
 ) -> Card:
     """Registers `path` as data set `name` once its files were found usable; returns its card.
 
-    A name of the catalog keeps the catalog's columns, task and sizes, unless told otherwise.
+    A name of the catalog keeps the catalog's columns, task and sizes, unless told otherwise. The
+    hash of the files is kept: whoever uses the set later is told when they changed.
 
     Raises:
         ConfigError: the name or the task cannot be used.
@@ -87,20 +88,21 @@ def add(
     else:
         entry = _infer(name, path, target, tuple(inputs), task)
     card = parquet.open_card(entry, path, project)
-    catalog.register(entry, project)
+    catalog.register(replace(entry, sha256=card.sha256), project)
     return card
 
 
 def _infer(
     name: str, path: Path, target: str | None, inputs: tuple[str, ...], task: str | None
 ) -> Entry:
-    files = shards.find_shards(path, "train")
+    files, test_files = shards.find_shards(path, "train"), shards.find_shards(path, "test")
+    for file in (*files, *test_files):
+        shards.check_pages(file)
     groups = shards.read_footers(files, "train")
-    with shards.open_file(files[0]) as file:
-        schema = file.schema_arrow
+    schema = shards.read_schema(files[0])
     image = _image_column(schema, inputs)
     goal = _target_column(schema, path, target, image)
-    test = shards.read_footers(shards.find_shards(path, "test"), "test")
+    test = shards.read_footers(test_files, "test")
     found, top = _task([*groups, *test], goal, image is not None, task)
     rows = sum(group.rows for group in groups)
     size = next(each for each in SIZES if rows >= each.rows)

@@ -3,8 +3,9 @@
 In: an `Entry` and its folder. Out: a `Card` with everything a loader, a model and a report need to
 know, checked: columns present and of the right type, every label in range, every feature a finite
 number. The card is kept beside the decoded cache with the sizes and times of the files, so the next
-process has it without opening one. The price of a first opening: reading the targets (of a table,
-everything) and hashing the files.
+process has it without opening one. It also keeps checksums of the files: whoever reads them later
+reads what was hashed, or gets an error. The price of a first opening: reading the targets (of a
+table, everything) and hashing the files.
 """
 
 from __future__ import annotations
@@ -13,16 +14,17 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from harness.data import shards
-from harness.data.columns import blobs, floats, is_image, is_number, is_whole, nulls, values
+from harness.data import catalog, manifest, schema, sealed, shards
+from harness.data.columns import blobs, floats, values
 from harness.data.shards import SPLITS, RowGroup, Split
-from harness.errors import DataError
+from harness.errors import DataError, ResourceError
 from harness.experiment import digest
 from harness.tasks import Task
 
@@ -32,8 +34,9 @@ if TYPE_CHECKING:
     from harness.data.catalog import Entry
     from harness.project import Project
 
-CARD_VERSION = 1
-MAX_TABLE_VALUES = 500_000_000
+CARD_VERSION = 2
+DECODED_VERSION = 1
+"""Raised when the same files decode to other arrays; until then old caches stay of use."""
 Progress: TypeAlias = Callable[[str, int, int], None] | None
 """Told what is being done, how much of it is done, and how much there is."""
 
@@ -64,32 +67,42 @@ class Card:
     target_center: float
     target_scale: float
     cache_dir: Path
+    blocks: dict[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict, repr=False)
 
 
-def open_card(entry: Entry, path: Path, project: Project) -> Card:
+def open_card(entry: Entry, path: Path, project: Project, again: bool = False) -> Card:
     """The card of the Parquet files in `path`, from its cache if the files have not changed.
 
+    `again` reads the files whether or not they seem unchanged.
+
     Raises:
-        DataError: a file, a column or a value cannot be used; the first bad row is named.
+        DataError: a file, a column or a value cannot be used (the first bad row is named), or the
+            files are not those that harness wrote or that were registered.
     """
     files = {split: shards.find_shards(path, split) for split in SPLITS}
     stamp = {
         "version": CARD_VERSION,
-        "entry": asdict(entry),
-        "files": [[str(f), f.stat().st_size, f.stat().st_mtime_ns] for f in _flat(files)],
+        "entry": asdict(replace(entry, sha256=None)),
+        "files": [shards.stamp(file) for file in _flat(files)],
     }
     caches = project.generated_data_dir / "cache"
     kept = caches / f"{entry.name}-{digest(str(path.resolve()))[:8]}.card.json"
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        held = json.loads(kept.read_text(encoding="utf-8"))
-        if held["stamp"] == json.loads(json.dumps(stamp)):
-            return _from_json(held["card"])
-
-    card = _read_card(entry, path, files, caches)
-    with contextlib.suppress(OSError), shards.whole_or_nothing(kept) as partial:
-        partial.write_text(
-            json.dumps({"stamp": stamp, "card": asdict(card)}, default=str), encoding="utf-8"
-        )
+    held = _held(kept, stamp, path, caches)
+    card = held
+    if card is None or again:
+        card = _read_card(entry, path, files, caches)
+        if held is not None and held.sha256 != card.sha256:
+            raise DataError(
+                f"the files in {path} are not what they were when they were first read, "
+                "although their sizes and times are",
+                "fetch or write them again",
+                "or, if they were changed on purpose, give them a new time: "
+                f"touch {quote(str(files['train'][0].parent))}/*.parquet",
+            )
+        with contextlib.suppress(ResourceError):
+            sealed.write(kept, {"stamp": stamp, "card": asdict(card)})
+    if entry.sha256 not in (None, card.sha256):
+        raise catalog.changed(entry, card.sha256)
     return card
 
 
@@ -99,10 +112,13 @@ def row_groups(card: Card, split: Split) -> list[RowGroup]:
     Raises:
         DataError: the files changed since the card was opened.
     """
-    groups = shards.read_footers(shards.find_shards(card.path, split), split)
-    if tuple(group.rows for group in groups) != card.row_groups[split]:
-        raise DataError(f"{card.path} changed while it was being read", "run the command again")
-    return groups
+    files = shards.find_shards(card.path, split)
+    blocks = card.blocks.get(split)
+    if blocks is None or len(files) == len(blocks):
+        groups = shards.read_footers(files, split, blocks)
+        if tuple(group.rows for group in groups) == card.row_groups[split]:
+            return groups
+    raise DataError(f"{card.path} changed while it was being read", "run the command again")
 
 
 def read_inputs(file: Any, group: RowGroup, card: Card) -> Iterator[tuple[int, Any]]:
@@ -128,64 +144,38 @@ def read_targets(card: Card, split: Split) -> NDArray[Any]:
     return found
 
 
-def check(card: Card, progress: Progress = None) -> list[str]:
-    """Reads and decodes everything; returns remarks that are not errors.
-
-    Raises:
-        DataError: something cannot be used.
-    """
-    seen: dict[str, dict[bytes, int]] = {split: {} for split in SPLITS}
-    for split in SPLITS:
-        for group in row_groups(card, split):
-            with shards.open_file(group.path) as file:
-                for position, part in read_inputs(file, group, card):
-                    for key in _keys(part, group, position, card):
-                        seen[split][key] = seen[split].get(key, 0) + 1
-                    if progress is not None:
-                        done = group.first + position + len(part)
-                        progress(f"checking {card.name} {split}", done, card.rows[split])
-    remarks = []
-    for split in SPLITS:
-        extra = sum(count - 1 for count in seen[split].values())
-        if extra:
-            remarks.append(f"{extra:,} {split} rows have the same input as another {split} row")
-    shared = sum(count for key, count in seen["test"].items() if key in seen["train"])
-    if shared:
-        remarks.append(f"{shared:,} test rows have the same input as a training row")
-    if card.task != "regression":
-        counts = np.bincount(read_targets(card, "train"), minlength=max(card.outputs, 2))
-        empty = np.flatnonzero(counts == 0).tolist()
-        if empty:
-            remarks.append(f"no training row has class {', '.join(map(str, empty[:5]))}")
-    return remarks
-
-
-def _keys(part: Any, group: RowGroup, position: int, card: Card) -> list[bytes]:
-    if card.kind == "table":
-        return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in part]
-    from harness.data import decode  # needs torch
-
-    pixels = decode.decode_images(
-        part.to_pylist(), card.input_shape, lambda i: group.where(position + i)
-    )
-    return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in pixels.numpy()]
+def _held(kept: Path, stamp: dict[str, Any], path: Path, caches: Path) -> Card | None:
+    """The card that was kept, where it is of these files as they are."""
+    with contextlib.suppress(OSError, sealed.Broken, KeyError, TypeError):
+        fields = sealed.read(kept)
+        if fields["stamp"] == json.loads(json.dumps(stamp)):
+            # not where it was kept: a copy of the project has a cache of its own
+            cache_dir = caches / Path(fields["card"]["cache_dir"]).name
+            return _from_json({**fields["card"], "path": path, "cache_dir": cache_dir})
+    return None
 
 
 def _read_card(entry: Entry, path: Path, files: dict[Split, list[Path]], caches: Path) -> Card:
-    groups = {split: shards.read_footers(files[split], split) for split in SPLITS}
-    inputs = _check_columns(entry, files)
+    # hashed before anything else: all that is read after is read against these checksums
+    sha256, blocks = _hashed(entry, files)
+    for file in _flat(files):
+        shards.check_pages(file)
+    groups = {split: shards.read_footers(files[split], split, blocks[split]) for split in SPLITS}
+    inputs = _input_columns(entry, shards.read_schema(files["train"][0]).names)
+    schema.check_columns(entry, inputs, _flat(files))
     for split in SPLITS:
-        _check_targets(entry, groups[split])
+        schema.check_targets(entry, groups[split])
+    shape: tuple[int, ...] = (len(inputs),)
+    mean, sd = np.zeros(0), np.ones(0)
     if entry.kind == "image":
-        shape: tuple[int, ...] = _first_image_shape(groups["train"][0], inputs[0])
-        mean, sd = np.zeros(0), np.ones(0)
+        shape = _first_image_shape(groups["train"][0], inputs[0])
     else:
+        schema.check_size([*groups["train"], *groups["test"]], inputs)
         mean, sd = _feature_scales(groups["train"], inputs)
-        _feature_scales(groups["test"], inputs)
-        shape = (len(inputs),)
-    center, scale = _target_scale(entry, groups["train"])
-    sha256 = _sha256(_flat(files))
-    identity = digest([CARD_VERSION, sha256, entry.task, inputs, entry.target, list(shape)])
+        for split in SPLITS:
+            schema.check_scaled(groups[split], inputs, mean, sd)
+    center, scale = _target_scale(entry, groups)
+    identity = digest([DECODED_VERSION, sha256, entry.task, inputs, entry.target, list(shape)])
     return Card(
         name=entry.name,
         task=entry.task,
@@ -198,42 +188,14 @@ def _read_card(entry: Entry, path: Path, files: dict[Split, list[Path]], caches:
         rows={split: sum(group.rows for group in groups[split]) for split in SPLITS},
         row_groups={split: tuple(group.rows for group in groups[split]) for split in SPLITS},
         sha256=sha256,
-        classes=_class_names(files["train"][0], entry),
+        classes=schema.class_names(files["train"][0], entry),
         feature_mean=tuple(mean.tolist()),
         feature_sd=tuple(sd.tolist()),
         target_center=center,
         target_scale=scale,
         cache_dir=caches / f"{entry.name}-{identity[:16]}",
+        blocks={split: tuple(blocks[split]) for split in SPLITS},
     )
-
-
-def _check_columns(entry: Entry, files: dict[Split, list[Path]]) -> tuple[str, ...]:
-    """Input columns, after every file was found to have them and the target, of usable types."""
-    chosen: tuple[str, ...] | None = None
-    for path in _flat(files):
-        with shards.open_file(path) as file:
-            schema = file.schema_arrow
-        present = ", ".join(f"{field.name}: {field.type}" for field in schema)
-        if chosen is None:
-            chosen = _input_columns(entry, schema.names)
-        for column in (*chosen, entry.target):
-            if column not in schema.names:
-                raise DataError(
-                    f"{path} has no column '{column}'",
-                    f"expected: {', '.join((*chosen, entry.target))}",
-                    f"found:    {present}",
-                )
-        for column in chosen if entry.kind == "table" else ():
-            if not is_number(schema.field(column).type):
-                raise _wrong_type(path, column, "a number", schema)
-        if entry.kind == "image" and not is_image(schema.field(chosen[0]).type):
-            raise _wrong_type(path, chosen[0], "struct<bytes: binary, path: string>", schema)
-        kind = schema.field(entry.target).type
-        if not (is_number(kind) if entry.task == "regression" else is_whole(kind)):
-            wanted = "a number" if entry.task == "regression" else "a whole number"
-            raise _wrong_type(path, entry.target, wanted, schema)
-    assert chosen is not None
-    return chosen
 
 
 def _input_columns(entry: Entry, names: Sequence[str]) -> tuple[str, ...]:
@@ -244,83 +206,47 @@ def _input_columns(entry: Entry, names: Sequence[str]) -> tuple[str, ...]:
     return (next((name for name in candidates if name in names), candidates[0]),)
 
 
-def _wrong_type(path: Path, column: str, wanted: str, schema: Any) -> DataError:
-    return DataError(
-        f"column '{column}' in {path} is {schema.field(column).type}, not {wanted}",
-        f"found: {', '.join(f'{field.name}: {field.type}' for field in schema)}",
-    )
-
-
-def _check_targets(entry: Entry, groups: Sequence[RowGroup]) -> None:
-    top = max(entry.outputs, 2) - 1
-    for group, position, batch in shards.walk(groups, [entry.target]):
-        column = batch.column(0)
-        if column.null_count:
-            row = int(np.flatnonzero(nulls(column))[0])
-            raise DataError(f"'{entry.target}' is missing (null) in {group.where(position + row)}")
-        if entry.task == "regression":
-            found = values(column, np.float64)
-            bad = np.flatnonzero(~np.isfinite(found))
-            valid = "every target must be a finite number"
-        else:
-            found = values(column, np.int64)
-            bad = np.flatnonzero((found < 0) | (found > top))
-            valid = f"{entry.name} has classes 0 to {top}"
-        if len(bad):
-            raise DataError(
-                f"'{entry.target}' is {found[bad[0]]} in {group.where(position + int(bad[0]))}",
-                valid,
-            )
-
-
 def _feature_scales(
     groups: Sequence[RowGroup], columns: Sequence[str]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and standard deviation (F,) of a split, in two passes; every value must be finite."""
     rows = sum(group.rows for group in groups)
-    if rows * len(columns) > MAX_TABLE_VALUES:
-        raise DataError(
-            f"{groups[0].path.parent} holds {rows:,} rows x {len(columns):,} columns; "
-            f"tables of up to {MAX_TABLE_VALUES:,} numbers are read"
-        )
-    total = np.zeros(len(columns))
+    total, squares = np.zeros(len(columns)), np.zeros(len(columns))
     for group, position, batch in shards.walk(groups, columns):
         features = floats(batch)
-        bad = np.argwhere(~np.isfinite(features))
-        if len(bad):
-            row, column = bad[0].tolist()
-            raise DataError(
-                f"'{columns[column]}' is not a finite number in {group.where(position + row)}",
-                "remove such rows or fill them in before training",
-            )
+        schema.check_numbers(columns, features, group, position)
         total += features.sum(axis=0)
     mean = total / rows
-    squares = np.zeros(len(columns))
     for _, _, batch in shards.walk(groups, columns):
         squares += ((floats(batch) - mean) ** 2).sum(axis=0)
     sd = np.sqrt(squares / rows)
     return mean, np.where(sd > 0, sd, 1.0)  # a constant column becomes zeros
 
 
-def _target_scale(entry: Entry, groups: Sequence[RowGroup]) -> tuple[float, float]:
+def _target_scale(entry: Entry, groups: dict[Split, list[RowGroup]]) -> tuple[float, float]:
     """Median and IQR / 1.349 of the training targets: a deviation that outliers do not move."""
     if entry.task != "regression":
         return 0.0, 1.0
-    parts = [
-        values(batch.column(0), np.float64) for _, _, batch in shards.walk(groups, [entry.target])
-    ]
+    walked = shards.walk(groups["train"], [entry.target])
+    parts = [values(batch.column(0), np.float64) for _, _, batch in walked]
     low, middle, high = np.percentile(np.concatenate(parts), [25, 50, 75])
-    return float(middle), float((high - low) / 1.349) or 1.0
+    center, scale = float(middle), float((high - low) / 1.349) or 1.0
+    for split in SPLITS:
+        target = [entry.target]
+        schema.check_scaled(groups[split], target, np.array([center]), np.array([scale]))
+    return center, scale
 
 
 def _first_image_shape(group: RowGroup, column: str) -> tuple[int, int, int]:
     from harness.data import decode  # needs torch, which an open card does not
 
-    with shards.open_file(group.path) as file:
+    with shards.open_file(group.path, group.blocks) as file:
         _, batch = next(shards.slices(file, group, [column]))
         first = blobs(batch.column(0))[0].as_py()
     try:
-        return decode.png_shape(first or b"")
+        if first is None:
+            raise decode.BadImage("is missing (null)")
+        return decode.png_shape(first)
     except decode.BadImage as problem:
         raise DataError(
             f"the image in {group.where(0)} {problem}",
@@ -328,24 +254,38 @@ def _first_image_shape(group: RowGroup, column: str) -> tuple[int, int, int]:
         ) from None
 
 
-def _class_names(path: Path, entry: Entry) -> tuple[str, ...]:
-    """Names that Hugging Face `datasets` keeps in the schema, or none."""
-    with shards.open_file(path) as file:
-        metadata = file.schema_arrow.metadata or {}
-    with contextlib.suppress(ValueError, KeyError, TypeError):
-        feature = json.loads(metadata[b"huggingface"])["info"]["features"][entry.target]
-        names = tuple(str(name) for name in feature["names"])
-        return names if len(names) == max(entry.outputs, 2) else ()
-    return ()
+def _hashed(
+    entry: Entry, files: dict[Split, list[Path]]
+) -> tuple[str, dict[Split, list[tuple[int, ...]]]]:
+    """What names the data, and the checksums of each file, all in one pass.
 
-
-def _sha256(files: Sequence[Path]) -> str:
+    Raises:
+        DataError: a file is not what harness wrote.
+    """
     total = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as file:
-            while piece := file.read(1 << 20):
-                total.update(piece)
-    return total.hexdigest()
+    own: dict[Path, str] = {}
+    blocks: dict[Split, list[tuple[int, ...]]] = {split: [] for split in SPLITS}
+    for split in SPLITS:
+        for path in files[split]:
+            listed = manifest.is_in(path.parent)
+            alone = [hashlib.sha256()] if listed else []
+            blocks[split].append(shards.hashed(path, total, *alone))
+            if listed:
+                own[path] = alone[0].hexdigest()
+    manifest.compare(entry, own)
+    sha256 = total.hexdigest()
+    if max(map(len, files.values())) > 1:
+        # no file says which split it is in: the same bytes could be split elsewhere
+        sha256 = digest([sha256, {split: len(files[split]) for split in SPLITS}])
+    known = catalog.CATALOG.get(entry.name)
+    if known is None or _reading(known) != _reading(entry):
+        sha256 = digest([sha256, _reading(entry)])
+    return sha256, blocks
+
+
+def _reading(entry: Entry) -> list[Any]:
+    """What an entry says about its files that decides what is read from them."""
+    return [entry.task, entry.kind, entry.outputs, entry.input, entry.target]
 
 
 def _flat(files: dict[Split, list[Path]]) -> list[Path]:
@@ -358,8 +298,7 @@ def _from_json(fields: dict[str, Any]) -> Card:
         **{
             **fields,
             **{name: tuple(fields[name]) for name in tuples},
-            "path": Path(fields["path"]),
-            "cache_dir": Path(fields["cache_dir"]),
             "row_groups": {split: tuple(rows) for split, rows in fields["row_groups"].items()},
+            "blocks": {split: tuple(map(tuple, each)) for split, each in fields["blocks"].items()},
         }
     )

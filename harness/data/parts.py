@@ -11,16 +11,13 @@ runs one line at a time however many threads it has. Where forking is not safe, 
 
 from __future__ import annotations
 
-import contextlib
-import json
 import multiprocessing
 import os
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -28,9 +25,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from harness.data import decode, parquet, shards
+from harness.data import arrays, decode, parquet, shards
+from harness.data.arrays import ArrayFile
 from harness.data.parquet import Card
 from harness.data.shards import RowGroup
+from harness.errors import ResourceError
 from harness.processes import begin, forking
 
 PART_ROWS = 2048
@@ -40,51 +39,56 @@ FEWEST_PARTS = 4
 
 
 @dataclass(frozen=True)
-class Unfinished:
-    """An .npy file being made: its name at the end, its name until then, what it will hold."""
+class Unfinished(ArrayFile):
+    """An array that is being made, under another name until it is whole."""
 
-    path: Path
     partial: Path
-    item: str
-    shape: tuple[int, ...]
 
     @property
     def journal(self) -> Path:
         """Names the parts that are done, a line of JSON each."""
         return self.partial.with_suffix(".journal")
 
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of one row."""
-        return int(np.prod(self.shape[1:], dtype=np.int64)) * np.dtype(self.item).itemsize
-
-    def header(self) -> bytes:
-        """What comes before row 0."""
-        described = {"descr": self.item, "fortran_order": False, "shape": self.shape}
-        header = BytesIO()
-        np.lib.format.write_array_header_1_0(header, described)
-        return header.getvalue()
-
     def prepare(self) -> None:
         """Makes the file, or what is there of it, as large as it will be."""
         header = self.header()
         with self.partial.open("rb+" if self.partial.exists() else "wb") as file:
             file.write(header)
-            file.truncate(len(header) + self.shape[0] * self.row_bytes)
+            file.truncate(len(header) + self.data_bytes)
+        with self.journal.open("ab") as journal:
+            journal.write(b"\n")  # the last line may have been cut off
+
+    def take_over(self) -> None:
+        """Makes a finished but damaged file an unfinished one, of which the intact parts are done.
+
+        Another process may have it open: what it sees change are bytes that were wrong.
+        """
+        if any(arrays.noted(self.sums)):
+            self.sums.replace(self.journal)
+            self.path.replace(self.partial)
+        else:
+            # from before there were checksums: to compare it, all of it would have to be decoded
+            self.path.unlink()
+
+    def finish(self, bounds: Sequence[tuple[int, int]]) -> None:
+        """Gives the file its name; `bounds` are (first row, rows) of its parts.
+
+        The checksums get theirs first: a file without any is one from before there were.
+
+        Raises:
+            ResourceError: the disk lost a line of the journal.
+        """
+        latest = {(part.first, part.rows): part for part in arrays.noted(self.journal)}
+        if not latest.keys() >= set(bounds):
+            raise ResourceError(f"{self.journal} lacks lines that were written to it")
+        arrays.save_sums(self, [latest[each] for each in bounds])
+        shards.complete(self.partial, self.path)
+        self.journal.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Leaves nothing."""
         self.journal.unlink(missing_ok=True)
         self.partial.unlink(missing_ok=True)
-
-
-@dataclass(frozen=True)
-class Noted:
-    """A part that is done: its first row in the split, how many rows, and a CRC-32 of its bytes."""
-
-    first: int
-    rows: int
-    crc32: int
 
 
 @dataclass(frozen=True)
@@ -97,28 +101,25 @@ class Task:
     parts: tuple[tuple[int, int], ...]
 
 
-def noted(journal: Path) -> Iterator[Noted]:
-    """What the journal says; a line that was cut off or is not ours says nothing."""
-    try:
-        lines = journal.read_bytes().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        with contextlib.suppress(ValueError, TypeError):
-            yield Noted(*map(int, json.loads(line)))
-
-
 def kept(unfinished: Unfinished) -> set[tuple[int, int]]:
     """(first row, rows) of the parts that an earlier build left whole."""
-    found: set[tuple[int, int]] = set()
-    start, size = len(unfinished.header()), unfinished.row_bytes
-    with contextlib.suppress(OSError), unfinished.partial.open("rb") as file:
-        for part in noted(unfinished.journal):
-            file.seek(start + part.first * size)
-            held = file.read(part.rows * size)
-            if len(held) == part.rows * size and zlib.crc32(held) == part.crc32:
-                found.add((part.first, part.rows))
-    return found
+    parts = arrays.intact(unfinished, unfinished.partial, arrays.noted(unfinished.journal))
+    return {(part.first, part.rows) for part in parts}
+
+
+def all_bounds(unfinished: Unfinished, groups: Sequence[RowGroup]) -> list[tuple[int, int]]:
+    """(first row, rows) of all parts, in row order."""
+    return [
+        (group.first + start, stop - start)
+        for group in groups
+        for start, stop in _bounds(unfinished, group)
+    ]
+
+
+def _bounds(unfinished: Unfinished, group: RowGroup) -> list[tuple[int, int]]:
+    """The parts of a row group, as (start, stop) in it."""
+    most = max(1, min(PART_ROWS, PART_BYTES // unfinished.row_bytes))
+    return list(pairwise([*range(0, group.rows, most), group.rows]))
 
 
 def tasks(
@@ -129,15 +130,13 @@ def tasks(
     processes: int,
 ) -> list[Task]:
     """What is left to decode, in row order, in enough pieces for all processes to end together."""
-    most = max(1, min(PART_ROWS, PART_BYTES // unfinished.row_bytes))
     # each piece reads its row group from the start: cheap beside decoding, but not without end
     pieces = -(-4 * processes // len(groups)) if processes > 1 else 1
     found = []
     for group in groups:
-        bounds = [*range(0, group.rows, most), group.rows]
         left = [
             (start, stop)
-            for start, stop in pairwise(bounds)
+            for start, stop in _bounds(unfinished, group)
             if (group.first + start, stop - start) not in done
         ]
         share = max(1, -(-len(left) // pieces))
@@ -184,7 +183,7 @@ def decode_task(task: Task, seen: Callable[[], None] | None = None) -> None:
     """Decodes a task's parts, writes each to its place and notes it in the journal."""
     card, group, waiting = task.card, task.group, list(task.parts)
     held: list[Any] = []
-    with shards.open_file(group.path) as file:
+    with shards.open_file(group.path, group.blocks) as file:
         for position, stored in parquet.read_inputs(file, group, card):
             end = position + len(stored)
             while waiting and waiting[0][0] < end:
@@ -218,9 +217,9 @@ def _write(task: Task, start: int, rows: Any) -> None:
     with target.partial.open("rb+") as file:
         file.seek(len(target.header()) + first * target.row_bytes)
         file.write(data)
-    line = json.dumps([first, len(rows), zlib.crc32(data)]) + "\n"
+    done = arrays.Part(first, len(rows), zlib.crc32(data))
     with target.journal.open("ab") as journal:
-        journal.write(line.encode())  # one write at the end of the file, whoever else writes
+        journal.write(arrays.line(done))  # one write at the end of the file, whoever else writes
 
 
 def _pool(workers: int) -> Executor:

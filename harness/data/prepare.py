@@ -1,8 +1,8 @@
 """Writes data sets as Parquet: those bundled with scikit-learn, and those made from a fixed seed.
 
 In: an `Entry`. Out: the folder of its shards, in the layout and schema that Hugging Face's hub has.
-The guarantee: a folder is complete or absent, and the same rows land in the same split on every
-machine (the split is by hash, not by a library's random numbers).
+The guarantee: a folder is complete or absent, with a manifest of what is in it, and the same rows
+land in the same split on every machine (the split is by hash, not by a library's random numbers).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.data import shards
+from harness.data import manifest, shards
 from harness.data.catalog import Entry, located, missing
 from harness.data.parquet import Progress
 from harness.errors import ResourceError
@@ -46,7 +46,7 @@ def prepare(entry: Entry, project: Project, progress: Progress = None) -> Path:
     if entry.name not in BUNDLED or not entry.bundled:
         raise missing(entry, project)
     folder = project.generated_data_dir / entry.name
-    with whole_folder(folder) as building:
+    with whole_folder(folder, entry) as building:
         BUNDLED[entry.name](building)
     if progress is not None:
         progress(f"writing {entry.name}", 1, 1)
@@ -103,8 +103,10 @@ def encode_png(pixels: NDArray[np.uint8]) -> bytes:
 
 
 @contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder to build in, renamed to `folder` at the end or removed on failure.
+def whole_folder(folder: Path, entry: Entry) -> Iterator[Path]:
+    """A temporary folder to build in; at the end it gets its manifest and becomes `folder`.
+
+    On failure it is removed.
 
     Raises:
         ResourceError: there is no room, or it may not be written.
@@ -115,6 +117,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         building = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         building.chmod(0o755)
         yield building
+        manifest.write(building, entry)
         try:
             building.replace(folder)
         except OSError:

@@ -2,7 +2,8 @@
 
 In: a folder. Out: row groups and columns, or a `DataError` that says in one sentence what is wrong
 with which file; pyarrow's own messages never reach a user. Pages are written with checksums and
-verified when read, so a flipped byte is an error and not different data. Reading goes in slices, so
+verified when read, and where a file was hashed before, every byte that is read is verified against
+that (`checksums`), so a flipped byte is an error and not different data. Reading goes in slices, so
 that memory stays bounded whatever a small file expands to.
 """
 
@@ -11,18 +12,20 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from itertools import repeat
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal
 
+from harness.data import pages, slicing
+from harness.data.checksums import Source, blocks
 from harness.errors import DataError, ResourceError
 
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
 MAX_ROWS = 20_000_000
-SLICE_ROWS = 2048
-SLICE_BYTES = 32 * 2**20
 READ_BYTES = 2**20
 
 
@@ -31,6 +34,7 @@ class RowGroup:
     """One row group: `rows` rows from row `first` of the split, `first_in_file` of its file.
 
     `stored_bytes` is what its pages hold once unpacked, about the size of its rows in memory.
+    `blocks` are the checksums of its file, where it was hashed before.
     """
 
     path: Path
@@ -39,6 +43,7 @@ class RowGroup:
     first_in_file: int
     rows: int
     stored_bytes: int
+    blocks: tuple[int, ...] | None = None
 
     def where(self, row_in_group: int) -> str:
         """How a message names a row, counted from 0 in its file."""
@@ -55,13 +60,19 @@ def find_shards(folder: Path, split: Split) -> list[Path]:
     """The split's files in order, from `folder` or its `data/`.
 
     Raises:
-        DataError: there are none, or one of a numbered series is missing.
+        DataError: there are none, one of a numbered series is missing, or they are of two kinds.
     """
     for place in (folder, folder / "data"):
-        found = sorted(place.glob(f"{split}-*.parquet")) or sorted(place.glob(f"{split}.parquet"))
-        if found:
-            _check_series(found, split)
-            return found
+        series = sorted(place.glob(f"{split}-*.parquet"))
+        alone = sorted(place.glob(f"{split}.parquet"))
+        if series and alone:
+            raise DataError(
+                f"{place} holds both {alone[0].name} and {series[0].name}",
+                "keep the one or the other",
+            )
+        if series or alone:
+            _check_series(series, split)
+            return series or alone
     held = sorted(p.name for p in folder.glob("*"))[:5] if folder.is_dir() else []
     raise DataError(
         f"{folder} holds no {split} split",
@@ -70,66 +81,147 @@ def find_shards(folder: Path, split: Split) -> list[Path]:
     )
 
 
-def read_footers(files: Sequence[Path], split: Split) -> list[RowGroup]:
-    """The non-empty row groups of all files, in file order.
+def stamp(path: Path) -> tuple[str, int, int]:
+    """The name of a file, its size in bytes and the time of its last change, in nanoseconds.
+
+    Raises:
+        DataError: it is gone, as where a link leads nowhere.
+        ResourceError: it may not be read.
+    """
+    with _readable(path):
+        found = path.stat()
+    return str(path), found.st_size, found.st_mtime_ns
+
+
+def hashed(path: Path, *hashes: Any) -> tuple[int, ...]:
+    """`checksums.blocks` of a file that looks like Parquet.
+
+    Raises:
+        DataError: it does not.
+        ResourceError: it cannot be read.
+    """
+    check_looks_like_parquet(path)
+    with _readable(path):
+        return blocks(path, *hashes)
+
+
+def check_pages(path: Path) -> None:
+    """`pages.check_pages` of a file that looks like Parquet.
+
+    Raises:
+        DataError: it does not, or says that it unpacks to what no memory can hold.
+        ResourceError: it cannot be read.
+    """
+    check_looks_like_parquet(path)
+    with _readable(path):
+        pages.check_pages(path)
+
+
+def read_footers(
+    files: Sequence[Path], split: Split, known: Sequence[tuple[int, ...]] | None = None
+) -> list[RowGroup]:
+    """The non-empty row groups of all files, in file order; `known` are each file's checksums.
 
     Raises:
         DataError: a file cannot be used, or the split is empty or beyond `MAX_ROWS`.
     """
     groups: list[RowGroup] = []
     first = 0
-    for path in files:
-        with open_file(path) as file:
-            metadata = file.metadata
-            if first + metadata.num_rows > MAX_ROWS:
-                raise DataError(
-                    f"{path} says it holds {metadata.num_rows:,} rows; "
-                    f"a split of at most {MAX_ROWS:,} is read"
-                )
+    for path, own in zip(files, known or repeat(None)):
+        with open_file(path, own) as file, file.told():
+            metadata = file.parquet.metadata
+            _check_rows(path, first, metadata.num_rows)
             in_file = 0
             for index in range(metadata.num_row_groups):
                 found = metadata.row_group(index)
                 rows, held = found.num_rows, found.total_byte_size
+                _check_rows(path, first, rows)
                 if rows:
-                    groups.append(RowGroup(path, index, first, in_file, rows, held))
+                    groups.append(RowGroup(path, index, first, in_file, rows, held, own))
                 first, in_file = first + rows, in_file + rows
     if not groups:
         raise DataError(f"the {split} split in {files[0].parent} has no rows")
     return groups
 
 
+def _check_rows(path: Path, before: int, rows: int) -> None:
+    if not 0 <= rows <= MAX_ROWS - before:
+        raise DataError(
+            f"{path} says it holds {rows:,} rows; a split of at most {MAX_ROWS:,} is read"
+        )
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A file that is being read: pyarrow's `ParquetFile`, and where it has its bytes from."""
+
+    path: Path
+    parquet: Any
+    source: Source
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Whatever pyarrow says about the file, as one sentence.
+
+        Raises:
+            DataError: it is damaged.
+            ResourceError: it cannot be read.
+        """
+        import pyarrow as pa
+
+        try:
+            yield
+        except (pa.ArrowException, OSError, ValueError, LookupError, OverflowError) as error:
+            if self.source.changed:
+                raise _changed(self.path) from error
+            if isinstance(error, OSError) and error.errno is not None:
+                raise ResourceError(f"{self.path} cannot be read ({error.strerror})") from error
+            damaged = "page checksum mismatch" if "CRC" in str(error) else "it cannot be unpacked"
+            raise DataError(
+                f"{self.path} is damaged ({damaged})", "fetch or write the file again"
+            ) from error
+
+
 @contextmanager
-def open_file(path: Path) -> Iterator[Any]:
-    """A `pyarrow.parquet.ParquetFile` that verifies page checksums.
+def open_file(path: Path, known: tuple[int, ...] | None = None) -> Iterator[Opened]:
+    """A Parquet file, whose page checksums are verified; and so are its bytes, if `known`.
 
     Raises:
-        DataError: not Parquet, or its footer is damaged.
+        DataError: not Parquet, or its footer is damaged or another one.
         ResourceError: it may not be read.
     """
     # a third of a second, which a process with a decoded cache never spends
     import pyarrow.parquet as pq
 
     check_looks_like_parquet(path)
-    with _told(path):
-        # otherwise a whole row group is in memory at once, however large it is
-        file = pq.ParquetFile(
-            path, page_checksum_verification=True, buffer_size=READ_BYTES, pre_buffer=False
-        )
-    with file:
-        yield file
+    with _readable(path):
+        source = Source(path)
+    with closing(source):
+        file = Opened(path, None, source)
+        with file.told():
+            if known is not None:
+                source.verify(known)
+            # otherwise a whole row group is in memory at once, however large it is
+            parquet = pq.ParquetFile(
+                source, page_checksum_verification=True, buffer_size=READ_BYTES, pre_buffer=False
+            )
+        with parquet:
+            yield replace(file, parquet=parquet)
 
 
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    import pyarrow as pa
+def read_schema(path: Path) -> Any:
+    """The `pyarrow.Schema` of a file.
 
-    try:
-        yield
-    except (pa.ArrowException, OSError) as error:
-        damaged = "page checksum mismatch" if "CRC" in str(error) else "it cannot be unpacked"
-        raise DataError(
-            f"{path} is damaged ({damaged})", "fetch or write the file again"
-        ) from error
+    Raises:
+        DataError: not Parquet, its footer is damaged, or two columns have one name.
+    """
+    with open_file(path) as file, file.told():
+        schema = file.parquet.schema_arrow
+        names = list(schema.names)  # a damaged one is found when it is looked at
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise DataError(f"{path} has two columns '{twice[0]}'", "rename one of them")
+    return schema
 
 
 def check_looks_like_parquet(path: Path) -> None:
@@ -139,16 +231,11 @@ def check_looks_like_parquet(path: Path) -> None:
         DataError: it is one of them.
         ResourceError: it may not be read.
     """
-    try:
+    with _readable(path), path.open("rb") as file:
         size = path.stat().st_size
-        with path.open("rb") as file:
-            start = file.read(16)
-            file.seek(max(size - 4, 0))
-            end = file.read(4)
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing") from None
-    except OSError as error:
-        raise ResourceError(f"{path} cannot be read ({error.strerror})") from None
+        start = file.read(16)
+        file.seek(max(size - 4, 0))
+        end = file.read(4)
     if size == 0:
         problem = "is empty (0 bytes)"
     elif start.lstrip().startswith(b"<"):
@@ -164,28 +251,29 @@ def check_looks_like_parquet(path: Path) -> None:
     raise DataError(f"{path} {problem}", "fetch or write the file again")
 
 
-def slices(file: Any, group: RowGroup, columns: Sequence[str]) -> Iterator[tuple[int, Any]]:
+def slices(file: Opened, group: RowGroup, columns: Sequence[str]) -> Iterator[tuple[int, Any]]:
     """Record batches of one row group, each with the position of its first row in the group.
 
     Raises:
-        DataError: a page is damaged, or rows are missing.
+        DataError: the file changed since it was hashed, a page is damaged, or rows are missing.
     """
-    per_row = max(group.stored_bytes // group.rows, 1)
-    with _told(group.path):
-        batches = file.iter_batches(
-            batch_size=max(min(SLICE_ROWS, SLICE_BYTES // per_row), 1),
+    with file.told():
+        if group.blocks is not None:
+            file.source.verify(group.blocks)
+        fields = [file.parquet.schema_arrow.field(name) for name in columns]
+        batches = file.parquet.iter_batches(
+            batch_size=slicing.rows_at_once(group.stored_bytes, group.rows, fields),
             row_groups=[group.index],
-            columns=list(columns),
+            columns=[slicing.leaf(field) for field in fields],
             use_threads=False,
         )
     position = 0
     while True:
-        with _told(group.path):
-            batch = next(batches, None)
+        with file.told():
+            batch = slicing.merged(batches, columns)
         if batch is None:
             break
-        # pyarrow gives columns in file order, whatever order was asked for
-        yield position, batch.select(list(columns))
+        yield position, batch
         position += batch.num_rows
     if position != group.rows:
         raise DataError(
@@ -198,7 +286,7 @@ def slices(file: Any, group: RowGroup, columns: Sequence[str]) -> Iterator[tuple
 def walk(groups: Sequence[RowGroup], columns: Sequence[str]) -> Iterator[tuple[RowGroup, int, Any]]:
     """`slices` of every row group in turn, with the group they are from."""
     for group in groups:
-        with open_file(group.path) as file:
+        with open_file(group.path, group.blocks) as file:
             for position, batch in slices(file, group, columns):
                 yield group, position, batch
 
@@ -260,6 +348,24 @@ def writing(path: Path) -> Iterator[None]:
             f"{path} cannot be written ({error.strerror or error})",
             "free some space or check who may write there",
         ) from error
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing", "fetch or write the file again") from None
+    except OSError as error:
+        raise ResourceError(f"{path} cannot be read ({error.strerror or error})") from None
+
+
+def _changed(path: Path) -> DataError:
+    return DataError(
+        f"{path} is not what it was when it was first read",
+        "fetch or write the file again",
+        f"or, if it was changed on purpose, touch {quote(str(path))}: it is then another data set",
+    )
 
 
 def _check_series(found: Sequence[Path], split: Split) -> None:

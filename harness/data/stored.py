@@ -21,6 +21,7 @@ from harness.data import decode, shards, splits
 from harness.data.columns import blobs, floats, nulls, take, values
 from harness.data.parquet import Card
 from harness.data.shards import RowGroup, Split
+from harness.errors import ResourceError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,7 +51,7 @@ class Window:
             local = (ours - group.first).numpy()
             if not len(local):
                 continue
-            with shards.open_file(group.path) as file:
+            with shards.open_file(group.path, group.blocks) as file:
                 columns = [*card.input_columns, card.target_column]
                 for position, batch in shards.slices(file, group, columns):
                     low, high = np.searchsorted(local, [position, position + batch.num_rows])
@@ -127,7 +128,10 @@ class _Bytes:
     def read(self, start: int, stop: int) -> bytes:
         if self.file is None:
             return bytes(memoryview(self.held)[start:stop])
-        return os.pread(self.file.fileno(), stop - start, start)
+        found = os.pread(self.file.fileno(), stop - start, start)
+        if len(found) != stop - start:
+            raise ResourceError(f"rows that were put aside in {self.folder} cannot be read back")
+        return found
 
     def _write(self, data: memoryview) -> None:
         while len(data):

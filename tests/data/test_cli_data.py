@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from data_sets import Write, numbers
@@ -44,6 +46,30 @@ def test_an_added_set_is_listed_and_can_be_checked(
     assert "harness run EXPERIMENT --data mine" in out
     assert "mine" in shown(bare, monkeypatch, "list")
     assert "mine: every row can be read" in shown(bare, monkeypatch, "check", "mine")
+
+
+def test_test_rows_that_are_training_rows_are_a_note_or_with_strict_an_error(
+    bare: Project, folder_of: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = folder_of(numbers(30), numbers(9).slice(0, 0))
+    table = pa.concat_tables([numbers(30).slice(4, 2), numbers(9, start=100)])
+    pq.write_table(table, folder / "test-00000-of-00001.parquet")
+    shown(bare, monkeypatch, "add", "mine", str(folder))
+    out = shown(bare, monkeypatch, "check", "mine")
+    assert "note     2 test rows have the same input as a training row" in out
+    with pytest.raises(DataError) as caught:
+        shown(bare, monkeypatch, "check", "mine", "--strict")
+    assert caught.value.exit_code == 4
+    assert caught.value.message == (
+        "2 of 11 test rows of mine have the same input as a training row"
+    )
+
+
+def test_a_strict_check_of_a_clean_set_passes(
+    bare: Project, folder_of: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown(bare, monkeypatch, "add", "mine", str(folder_of(numbers(30), numbers(9, start=100))))
+    assert "mine: every row can be read" in shown(bare, monkeypatch, "check", "mine", "--strict")
 
 
 def test_failures_are_raised_for_the_command_line_to_print(

@@ -15,8 +15,9 @@ import pytest
 import torch
 from data_sets import PICTURES, Write, picture, pictures
 
-from harness.data import cache, datasets, parts
+from harness.data import arrays, cache, datasets, parts
 from harness.data.catalog import CATALOG
+from harness.data.check import check
 from harness.data.parquet import Card, open_card
 from harness.errors import DataError, ResourceError
 from harness.project import Project
@@ -123,7 +124,7 @@ def test_what_was_left_is_used_only_where_it_is_whole(
         data[128 + 60] ^= 1  # in the first part
         partial.write_bytes(data)
     elif harm == "journal":
-        lines = journal.read_bytes().splitlines(keepends=True)
+        lines = journal.read_bytes().lstrip().splitlines(keepends=True)
         journal.write_bytes(b"\x00\xff\n[1]\n{}\n" + b"".join(lines[1:4]) + lines[4][:5])
     else:
         partial.unlink()
@@ -153,7 +154,7 @@ def test_a_killed_build_is_taken_over_by_the_one_that_waits(
     first = context.Process(target=build_slowly, args=(picture_card, 0.1))
     first.start()
     journal = picture_card.cache_dir / ".train-inputs.npy.journal"
-    wait_until(lambda: len(list(parts.noted(journal))) >= 3)
+    wait_until(lambda: len(list(arrays.noted(journal))) >= 3)
     seen: list[tuple[str, int, int]] = []
     second = context.Process(target=build_slowly, args=(picture_card, 0.0))
     second.start()
@@ -247,6 +248,110 @@ def test_progress_ends_at_the_end(picture_card: Card, small_parts: None) -> None
     cache.decoded(picture_card, "train", lambda *told: seen.append(told), processes=1)
     assert seen[-1] == ("decoding pictures train", 90, 90)
     assert [done for _, done, _ in seen] == sorted(done for _, done, _ in seen)
+
+
+def damage(path: Path, place: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+
+
+def test_only_a_damaged_part_is_decoded_again_and_that_is_told(
+    picture_card: Card, small_parts: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = cache.decoded(picture_card, "train")[0].clone()
+    path = picture_card.cache_dir / "train-inputs.npy"
+    whole = path.read_bytes()
+    damage(path, 128 + 60 * 5)  # in row 5: the second part, of rows 4 to 6
+    found, seen = counted(monkeypatch), []
+    again = cache.decoded(picture_card, "train", lambda *told: seen.append(told), processes=1)
+    assert torch.equal(again[0], before)
+    assert path.read_bytes() == whole
+    assert sum(found) == 3
+    assert seen[-1] == ("decoding pictures train again, its cache was damaged", 90, 90)
+    assert files(picture_card, "*part*") == files(picture_card, "*journal*") == []
+
+
+def test_damaged_targets_are_read_again_and_that_is_told(
+    picture_card: Card, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = cache.decoded(picture_card, "train")[1].clone()
+    damage(picture_card.cache_dir / "train-targets.npy", 130)
+    found, seen = counted(monkeypatch), []
+    again = cache.decoded(picture_card, "train", lambda *told: seen.append(told))
+    assert torch.equal(again[1], before)
+    assert found == []
+    assert seen == [("decoding pictures train again, its cache was damaged", 90, 90)]
+
+
+def test_a_cache_from_before_there_were_checksums_is_made_again(
+    picture_card: Card, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = cache.decoded(picture_card, "train")[0].clone()
+    for path in picture_card.cache_dir.glob("*.crc32"):
+        path.unlink()
+    found, seen = counted(monkeypatch), []
+    again = cache.decoded(picture_card, "train", lambda *told: seen.append(told), processes=1)
+    assert torch.equal(again[0], before)
+    assert sum(found) == 90
+    assert seen[-1] == ("decoding pictures train again, its cache had no checksums", 90, 90)
+    assert files(picture_card, "train-*.crc32") == ["train-inputs.crc32", "train-targets.crc32"]
+
+
+def test_a_header_that_says_something_else_is_damage(picture_card: Card) -> None:
+    before = cache.decoded(picture_card, "train")[0].clone()
+    path = picture_card.cache_dir / "train-inputs.npy"
+    whole = path.read_bytes()
+    for other in (whole.replace(b"|u1", b"|i1", 1), whole.replace(b"False", b"True ", 1)):
+        assert other != whole
+        path.write_bytes(other)
+        assert torch.equal(cache.decoded(picture_card, "train")[0], before)
+
+
+def test_a_repair_that_was_killed_goes_on(
+    picture_card: Card, small_parts: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = cache.decoded(picture_card, "train")[0].clone()
+    path = picture_card.cache_dir / "train-inputs.npy"
+    for row in (0, 30, 89):
+        damage(path, 128 + 60 * row)
+    stopped_build(picture_card, 1, monkeypatch)
+    assert not path.exists()
+    found = counted(monkeypatch)
+    assert torch.equal(cache.decoded(picture_card, "train", processes=1)[0], before)
+    assert 0 < sum(found) <= 4 + 4
+
+
+def test_two_that_find_the_same_damage_both_get_it_whole(
+    picture_card: Card, small_parts: None
+) -> None:
+    before = cache.decoded(picture_card, "train")[0].clone()
+    for row in range(0, 90, 5):
+        damage(picture_card.cache_dir / "train-inputs.npy", 128 + 60 * row)
+    context = multiprocessing.get_context("fork")
+    both = [context.Process(target=build_slowly, args=(picture_card, 0.02)) for _ in range(2)]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join()
+    assert [one.exitcode for one in both] == [0, 0]
+    assert torch.equal(cache.decoded(picture_card, "train")[0], before)
+
+
+def test_a_very_large_cache_is_verified_by_a_check_alone(
+    picture_card: Card, small_parts: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = cache.decoded(picture_card, "train")[0].clone()
+    damage(picture_card.cache_dir / "train-inputs.npy", 128)
+    monkeypatch.setattr(arrays, "VERIFIED_BYTES", 1000)
+    found = counted(monkeypatch)
+    cache.decoded(picture_card, "train")
+    assert found == []
+    assert check(picture_card).remarks == [
+        "4 decoded train rows were damaged on disk, and were decoded again"
+    ]
+    assert torch.equal(cache.decoded(picture_card, "train")[0], before)
+    assert check(picture_card).remarks == []
 
 
 def wait_until(true: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import resource
 import struct
 import zlib
 from collections.abc import Callable
@@ -26,9 +27,12 @@ from data_sets import (
     with_column,
 )
 
-from harness.data import decode, shards
+from harness.config import Data
+from harness.data import cache, datasets, decode, infer, shards, slicing
 from harness.data.catalog import CATALOG
-from harness.data.parquet import check, open_card
+from harness.data.check import check
+from harness.data.loaders import open_loader
+from harness.data.parquet import Card, open_card
 from harness.errors import DataError
 from harness.project import Project
 
@@ -150,6 +154,46 @@ def test_a_column_of_words_is_not_a_feature(folder_of: Write, bare: Project) -> 
         open_card(NUMBERS, folder, bare)
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("column", ["x1", "y"])
+def test_a_number_too_large_to_compute_with_is_named_by_row(
+    folder_of: Write, bare: Project, split: str, column: str
+) -> None:
+    for value, says in ((-1e200, "too large a number"), (1e100, "too far from the training rows")):
+        table = numbers(30)
+        values = table[column].to_pylist()
+        values[17] = value
+        if split == "train" and value == 1e100 and column == "x1":
+            continue  # then the others are what is scaled to nothing
+        tables = {"train": numbers(30), "test": numbers(30)}
+        tables[split] = with_column(table, column, values)
+        with pytest.raises(DataError, match=f"'{column}' is .*{says}") as caught:
+            open_card(NUMBERS, folder_of(tables["train"], tables["test"], group_rows=10), bare)
+        assert f"{split}-00000-of-00001.parquet row 17" in caught.value.message
+
+
+def test_two_columns_of_one_name_are_refused(folder_of: Write, bare: Project) -> None:
+    table = numbers(9).rename_columns(["x0", "x0", "x2", "y"])
+    with pytest.raises(DataError, match="has two columns 'x0'"):
+        open_card(NUMBERS, folder_of(table, table), bare)
+
+
+def test_a_target_is_no_input_and_not_all_there_is(folder_of: Write, bare: Project) -> None:
+    folder = folder_of(numbers(9), numbers(9))
+    with pytest.raises(DataError, match="'y' is the target of numbers, and an input as well"):
+        open_card(replace(NUMBERS, input=("x0", "y")), folder, bare)
+    alone = numbers(9).select(["y"])
+    with pytest.raises(DataError, match="there is no other column to predict it from"):
+        open_card(NUMBERS, folder_of(alone, alone), bare)
+
+
+def test_column_names_with_dots_are_names(folder_of: Write, bare: Project) -> None:
+    table = numbers(9).rename_columns(["a.b", "a.b.c", "a", "y"])
+    plain = open_card(NUMBERS, folder_of(numbers(9), numbers(9)), bare)
+    card = open_card(NUMBERS, folder_of(table, table), bare)
+    assert card.feature_mean == plain.feature_mean
+
+
 def test_splits_with_different_columns_are_refused(folder_of: Write, bare: Project) -> None:
     folder = folder_of(numbers(9), numbers(9).drop_columns(["x2"]))
     with pytest.raises(DataError, match="has no column 'x2'"):
@@ -170,6 +214,13 @@ def test_more_rows_than_are_read_is_refused_before_reading(
         open_card(NUMBERS, folder_of(numbers(21), numbers(9)), bare)
 
 
+def test_two_ways_of_naming_a_split_are_refused(folder_of: Write, bare: Project) -> None:
+    folder = folder_of(numbers(9), numbers(9))
+    pq.write_table(numbers(9), folder / "train.parquet")
+    with pytest.raises(DataError, match=r"holds both train.parquet and train-00000-of-00001"):
+        open_card(NUMBERS, folder, bare)
+
+
 def png(width: int, height: int, bits: int = 8, colour: int = 2, interlaced: int = 0) -> bytes:
     """A PNG that says it has this size and holds next to nothing."""
 
@@ -186,10 +237,15 @@ def png(width: int, height: int, bits: int = 8, colour: int = 2, interlaced: int
 GOOD = picture(0)
 
 
+NO_STRUCT = object()
+
+
+@pytest.mark.parametrize("way", ["check", "resident", "map", "stream"])
 @pytest.mark.parametrize(
     ("image", "says"),
     [
         (None, "is missing (null)"),
+        (NO_STRUCT, "is missing (null)"),
         (b"", "is empty"),
         (b"\xff\xd8\xff" + bytes(50), "is a JPEG, not a PNG"),
         (b"rubbish" * 9, "is not a PNG"),
@@ -205,17 +261,34 @@ GOOD = picture(0)
     ],
 )
 def test_an_image_that_cannot_be_used_is_named_by_row(
-    folder_of: Write, bare: Project, image: bytes | None, says: str
+    folder_of: Write, bare: Project, image: Any, says: str, way: str
 ) -> None:
-    images = [{"bytes": picture(i), "path": None} for i in range(9)]
-    images[4]["bytes"] = image
+    images: list[Any] = [{"bytes": picture(i), "path": None} for i in range(9)]
+    images[4] = None if image is NO_STRUCT else {"bytes": image, "path": None}
     table = pictures(9)
     broken = table.set_column(0, "img", pa.array(images, table.schema.field("img").type))
-    card = open_card(PICTURES, folder_of(broken, pictures(5)), bare)
+    card = open_card(PICTURES, folder_of(broken, pictures(5), group_rows=3), bare)
     with pytest.raises(DataError) as caught:
-        check(card)
+        check(card) if way == "check" else read(card, way)
     assert "train-00000-of-00001.parquet row 4" in caught.value.message
     assert says in caught.value.message
+
+
+def read(card: Card, loader: str) -> None:
+    opened = open_loader(card, Data.model_validate({"validation": 0.2, "loader": loader}))
+    for part in ("train", "validation", "test"):
+        list(opened.eval_batches(part, 0, 16))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("image", [None, NO_STRUCT])
+def test_a_first_image_that_is_missing_is_named(
+    folder_of: Write, bare: Project, image: Any
+) -> None:
+    images = [None if image is NO_STRUCT else {"bytes": None, "path": None}]
+    table = pictures(1)
+    broken = table.set_column(0, "img", pa.array(images, table.schema.field("img").type))
+    with pytest.raises(DataError, match=r"row 0 is missing \(null\)"):
+        open_card(PICTURES, folder_of(broken, pictures(5)), bare)
 
 
 def test_a_first_image_that_is_a_bomb_is_refused(folder_of: Write, bare: Project) -> None:
@@ -223,6 +296,63 @@ def test_a_first_image_that_is_a_bomb_is_refused(folder_of: Write, bare: Project
     folder = folder_of(pa.table({"img": column, "label": [0]}), pictures(3))
     with pytest.raises(DataError, match="row 0 says it is 30000x30000 pixels"):
         open_card(PICTURES, folder, bare)
+
+
+def bomb(folder: Path) -> None:
+    """2,000 rows of one picture of 80 KB, stored once: a file of some 90 KB."""
+    one = {"bytes": picture(0, 164, 164), "path": None}
+    table = pa.table({"img": pa.array([one]).take(pa.array([0] * 2000)), "label": [0, 1] * 1000})
+    for split, rows in (("train", 2000), ("test", 10)):
+        path = folder / f"{split}.parquet"
+        pq.write_table(table.slice(0, rows), path, compression="zstd", write_page_checksum=True)
+        assert path.stat().st_size < 100_000
+
+
+def grown_by(way: str, root: Path) -> int:
+    """MiB by which this process grows while it reads the bomb."""
+    entry = replace(PICTURES, outputs=2)
+    read(open_card(PICTURES, root / "small", Project(root)), "stream")  # what is imported once
+    datasets.MEMORY_BYTES = 2**20  # what a stream may hold by intent
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    card = open_card(entry, root / "bomb", Project(root))
+    if way == "stream":
+        loader = open_loader(card, Data.model_validate({"validation": 0.2, "loader": "stream"}))
+        list(loader.train_batches(0, 0, 16))
+    elif way == "resident":
+        cache.decoded(card, "train")
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024
+
+
+@pytest.mark.parametrize(("way", "most"), [("card", 200), ("resident", 200), ("stream", 300)])
+def test_a_small_file_that_holds_much_is_read_in_bounded_memory(
+    bare: Project, folder_of: Write, way: str, most: int
+) -> None:
+    folder_of(pictures(90), pictures(9)).rename(bare.root / "small")
+    (bare.root / "bomb").mkdir()
+    bomb(bare.root / "bomb")
+    assert in_fresh_process(grown_by, way, bare.root) < most
+
+
+def test_no_slice_is_larger_than_what_is_read_at_once(bare: Project) -> None:
+    (bare.root / "bomb").mkdir()
+    bomb(bare.root / "bomb")
+    groups = shards.read_footers([bare.root / "bomb" / "train.parquet"], "train")
+    sizes = [batch.nbytes for _, _, batch in shards.walk(groups, ["img"])]
+    assert sum(sizes) > 150 * 2**20
+    assert max(sizes) < slicing.MERGED_BYTES + 16 * 100_000
+
+
+def test_a_page_that_unpacks_to_a_memory_full_is_refused(bare: Project, tmp_path: Path) -> None:
+    huge = pa.array([{"bytes": bytes(80 * 2**20), "path": None}])
+    table = pa.table({"img": huge, "label": [0]})
+    for split in ("train", "test"):
+        path = tmp_path / f"{split}.parquet"
+        pq.write_table(table, path, compression="zstd", use_dictionary=False)
+        assert path.stat().st_size < 100_000
+    with pytest.raises(DataError, match=r"says that it is .* bytes, of .* and unpacks to 83,886"):
+        open_card(PICTURES, tmp_path, bare)
+    with pytest.raises(DataError, match="unpacks to 83,886"):
+        infer.add("mine", tmp_path, bare)
 
 
 def test_no_damage_to_an_image_ends_the_process_or_changes_a_pixel() -> None:
@@ -268,7 +398,7 @@ def test_repeated_rows_and_leaks_into_the_test_set_are_remarked(
 ) -> None:
     train = pa.concat_tables([pictures(9), pictures(2)])
     card = open_card(PICTURES, folder_of(train, pictures(4, start=7)), bare)
-    assert check(card) == [
+    assert check(card).remarks == [
         "2 train rows have the same input as another train row",
         "2 test rows have the same input as a training row",
     ]
@@ -307,7 +437,7 @@ def test_other_image_and_label_types_of_the_same_meaning_are_read(
     card = open_card(entry, folder_of(table, table), bare)
     assert card.input_columns == ("image",)
     assert card.input_shape == (3, 4, 5)
-    assert check(card)
+    assert check(card).shared == 9
 
 
 def test_catalog_entries_do_not_share_names() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -13,10 +14,11 @@ from data_sets import real_data
 from PIL import Image
 
 from harness.data import fetch as fetching
-from harness.data.catalog import CATALOG
+from harness.data.catalog import CATALOG, find, located, register
+from harness.data.check import Findings, check
 from harness.data.decode import decode_png
 from harness.data.fetch import COARSE, fetch, write_pictures
-from harness.data.parquet import check, open_card
+from harness.data.parquet import open_card
 from harness.errors import DataError
 from harness.project import Project
 
@@ -48,17 +50,29 @@ def test_pictures_arrive_as_they_were(bare: Project, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(fetching, "SHARD_ROWS", 20)
     folder = fetch("cifar10", bare)
     assert sorted(path.name for path in folder.iterdir()) == [
+        "manifest.json",
         "test-00000-of-00001.parquet",
         *(f"train-0000{i}-of-00003.parquet" for i in range(3)),
     ]
     card = open_card(CATALOG["cifar10"], folder, bare)
     assert card.classes == Tiny.classes
-    assert check(card) == []
+    assert check(card) == Findings(0, [])
     rows = pq.read_table(folder / "train-00001-of-00003.parquet").to_pylist()
     pixels = decode_png(rows[3]["img"]["bytes"], (3, 6, 7)).numpy()
     assert np.array_equal(pixels, Tiny(50, 0).pixels[23].transpose(2, 0, 1))
     assert rows[3]["label"] == 3
     assert fetch("cifar10", bare) == folder
+
+
+def test_a_registered_name_that_is_gone_is_fetched_and_is_the_catalogs_again(
+    bare: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(fetching.SOURCES, "cifar10", fetched)
+    register(replace(CATALOG["cifar10"], path=str(bare.root / "gone"), sha256="0"), bare)
+    folder = fetch("cifar10", bare)
+    assert find("cifar10", bare) == CATALOG["cifar10"]
+    assert located(find("cifar10", bare), bare) == folder
+    assert open_card(find("cifar10", bare), folder, bare).rows == {"train": 50, "test": 20}
 
 
 @pytest.mark.parametrize("name", ["cifar100", "california-housing"])

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: run test check fix setup faults torture audit bench clean
+.PHONY: run test check fix setup faults flips torture audit bench clean
 
 run: $(READY)  ## set up, then the main job on the embedded data
 	@$(BIN)/harness run ablation-bn
@@ -22,6 +22,9 @@ fix: $(READY)  ## what the linter can mend
 
 faults: $(READY)  ## the fault tests, and docs/faults.md from what they gave
 	$(BIN)/python -m pytest tests/faults --write-faults docs/faults.md
+
+flips: $(READY)  ## every byte of a Parquet file flipped in each way it can be read; hours
+	$(BIN)/python -m pytest tests/data/test_data_flips.py -s --every-byte -k every_flipped_byte
 
 torture: $(READY)  ## kills training a hundred times, about ten minutes; writes docs/torture.json
 	@$(BIN)/python tests/torture

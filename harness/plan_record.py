@@ -31,7 +31,10 @@ def plan_record(
     `looks` says at which look the seeds were counted, where they were added in looks; `tuning` how
     the variants' settings were found, where they were searched.
     """
+    from harness.data.overlap import overlap
+
     record = stated(plan, run_ids, looks, tuning)
+    record["dataset"]["test_rows_also_in_train"] = overlap(plan.card)
     for variant in record["variants"]:
         model = plan.outline.configs[variant["name"]].model
         variant["parameters"] = parameter_count(model, plan.card)
@@ -46,6 +49,7 @@ def plan_record(
 def is_on_record(stated: Mapping[str, Any], recorded: Mapping[str, Any]) -> bool:
     """Whether a recorded plan says all that is stated now, every cell with its run."""
     now, before = _in_order(stated), _in_order(recorded)
+    before["dataset"].pop("test_rows_also_in_train", None)
     for variant in before["variants"]:
         variant.pop("parameters", None)
     complete = all(cell["run_id"] for cell in now["cells"])

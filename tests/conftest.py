@@ -12,6 +12,10 @@ from tracking_store import template_database
 from harness.project import Project
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--every-byte", action="store_true", help="Flip all bytes, not some.")
+
+
 @pytest.fixture(scope="session")
 def prepared_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A `data/` folder with the bundled sets written once."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from harness.report import circumstances
 from harness.report.curves import gained
-from harness.report.notices import look_text, partial_text
+from harness.report.notices import look_text, partial_text, seen_text
 from harness.report.wording import (
     clean,
     decimals,
@@ -70,6 +70,12 @@ def one_test_set(summary: Summary) -> Iterator[str]:
             f"difference would vary as well, by up to about {error} {unit.difference_unit} "
             "(one standard error)"
         )
+
+
+def seen_rows(summary: Summary) -> Iterator[str]:
+    """Test rows are training rows as well."""
+    if text := seen_text(summary):
+        yield f"{text}: what was learned by heart counts there as skill"
 
 
 def unclaimed(summary: Summary) -> Iterator[str]:
@@ -334,6 +340,7 @@ RULES: tuple[Callable[[Summary], Iterator[str]], ...] = (
     stand_in,
     few_seeds,
     one_test_set,
+    seen_rows,
     missing,
     diverged,
     unlearned,

@@ -54,6 +54,16 @@ def look_text(summary: Summary) -> str:
     return ""
 
 
+def seen_text(summary: Summary) -> str:
+    """How many test rows a model can know by heart; "" where none, or none that matter."""
+    shared = summary.dataset.test_rows_also_in_train
+    rows = summary.dataset.rows.get("test")
+    if not shared or not rows or not summary.metric.startswith("test/"):
+        return ""
+    are = "is also a training row" if shared == 1 else "are also training rows"
+    return f"{shared:,} of {rows:,} test rows ({100 * shared / rows:.2g}%) {are}"
+
+
 def forecast_text(summary: Summary) -> str:
     """Whether the claim's forecast came true; "" when there was none."""
     claim = summary.claim

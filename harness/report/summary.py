@@ -48,7 +48,10 @@ VERSIONS = (
 
 @dataclass(frozen=True)
 class Dataset:
-    """What was learned from. `rows` counts the rows of each split."""
+    """What was learned from. `rows` counts the rows of each split.
+
+    `test_rows_also_in_train`: test rows of the same input as a training row; None: not counted.
+    """
 
     name: str
     sha256: str
@@ -56,6 +59,7 @@ class Dataset:
     stand_in_for: str | None
     rows: Mapping[str, int]
     outputs: int | None
+    test_rows_also_in_train: int | None = None
 
 
 @dataclass(frozen=True)
@@ -326,6 +330,7 @@ def _dataset(entry: Mapping[str, Any]) -> Dataset:
         stand_in_for=entry.get("stand_in_for"),
         rows=entry.get("rows", {}),
         outputs=entry.get("outputs"),
+        test_rows_also_in_train=entry.get("test_rows_also_in_train"),
     )
 
 

@@ -12,7 +12,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from harness.report.headline import difference_places, level_text, value_places
-from harness.report.notices import divergence_text, look_text, partial_text
+from harness.report.notices import divergence_text, look_text, partial_text, seen_text
 from harness.report.wording import clean, number, p_text, scale
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ def footnotes(summary: Summary, width: int = 80) -> list[str]:
     if len(summary.contrasts) > 1:
         said.append(f"p is adjusted for {len(summary.contrasts)} contrasts (Holm).")
     said += [line for line in (divergence_text(summary), look_text(summary)) if line]
+    if text := seen_text(summary):
+        said.append(f"{text}.")
     if summary.partial:
         said.append(f"Partial: {partial_text(summary)}.")
     return wrapped(" ".join(said), width) if said else []

@@ -51,7 +51,11 @@ def test_flipped_bytes_of_other_files(kind: str, way: str, tmp_path: Path) -> No
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_flipped_byte(kind: str, way: str, tmp_path: Path) -> None:
+def test_every_flipped_byte(
+    kind: str, way: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if not request.config.getoption("--every-byte"):
+        pytest.skip("a quarter of an hour each: make flips")
     print(kind, way, flipped(kind, way, 1, tmp_path))
 
 

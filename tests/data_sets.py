@@ -44,7 +44,7 @@ def real_data(name: str) -> Path:
     """The folder of a real data set; skips the test where there is none."""
     named = os.environ.get("HARNESS_DATA_DIR")
     places = [Path(named)] if named else []
-    places.append(Path(__file__).parents[3] / "shared" / "data")
+    places.append(Path(__file__).parents[2] / "shared" / "data")
     for place in places:
         if (place / name).is_dir():
             return place / name

@@ -63,12 +63,13 @@ def definitions(project: Project) -> Iterator[Finding]:
     names = project.experiment_names()
     for name in names:
         project.experiment(name)
-    for name in project.study_names():
+    studies = project.study_names()
+    for name in studies:
         project.study(name)
     yield Finding(
         "ok",
         "project",
-        f"{project.root}: {len(names)} experiments, {len(project.study_names())} studies",
+        f"{project.root}: {_count(len(names), 'experiment')}, {_count(len(studies), 'study')}",
     )
 
 
@@ -311,4 +312,5 @@ def _remove(paths: list[Path]) -> str:
 
 
 def _count(count: int, noun: str) -> str:
-    return f"{count} {noun}{'s' * (count != 1)}"
+    many = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{count} {noun if count == 1 else many}"

@@ -9,7 +9,7 @@ run: $(READY)  ## set up, then the main job on the embedded data
 	@$(BIN)/harness run ablation-bn
 
 test: check  ## lint, types, tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -36,9 +36,9 @@ def flipped(kind: str, way: str, step: int, tmp_path: Path) -> dict[str, int]:
     return outcomes
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_flipped_byte_of_a_file_that_harness_wrote(kind: str, tmp_path: Path) -> None:
-    assert flipped(kind, "manifest", 1, tmp_path).keys() == {ERROR}
+@pytest.mark.parametrize(("kind", "step"), [("numbers", 1), ("pictures", 7)])
+def test_flipped_bytes_of_a_file_that_harness_wrote(kind: str, step: int, tmp_path: Path) -> None:
+    assert flipped(kind, "manifest", step, tmp_path).keys() == {ERROR}
 
 
 @pytest.mark.parametrize("way", STEPS)

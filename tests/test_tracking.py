@@ -493,3 +493,16 @@ def test_runs_get_descriptions_files_and_the_data_set(store: Store, tmp_path: Pa
     (dataset,) = (each.dataset for each in inputs.dataset_inputs)
     assert (dataset.name, dataset.digest) == ("digits", DIGITS.sha256[:36])
     assert json.loads(dataset.profile or "")["rows"] == {"train": 1400, "test": 397}
+
+
+@pytest.mark.parametrize("length", range(500, 620, 7))
+def test_a_secret_is_not_printed_wherever_a_long_message_is_cut(monkeypatch, length):
+    from mlflow.exceptions import MlflowException
+
+    from harness.tracking.connect import translated
+
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "opensesameopensesame")
+    said = f"{'x ' * (length // 2)}opensesameopensesame is wrong"
+    with pytest.raises(TrackingError) as caught, translated("sqlite:///mlflow.db"):
+        raise MlflowException(said)
+    assert "open" not in caught.value.message

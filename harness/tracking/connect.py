@@ -14,6 +14,7 @@ import logging
 import os
 import re
 import sqlite3
+import textwrap
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -285,7 +286,8 @@ def _why(text: str) -> str:
 
 
 def _first(error: Exception) -> str:
-    return shown(" ".join(str(error).split())[:300])
+    # shortened last: half a secret would not be found
+    return textwrap.shorten(shown(str(error)), 600, placeholder=" ...")
 
 
 def shown(text: str) -> str:

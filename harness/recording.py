@@ -93,17 +93,19 @@ def _environment_tags(options: Options) -> dict[str, str]:
     }
 
 
-def params(plan: Plan, cell: Cell) -> dict[str, Any]:
-    """The columns of the run table: what varies, and the settings people look for."""
-    flat = cell.config.flat()
-    varied = {
-        name
-        for name in flat
-        if len({str(c.flat().get(name)) for c in plan.outline.configs.values()}) > 1
-    }
+def params_of(plan: Plan) -> Callable[[Cell], dict[str, Any]]:
+    """What gives the columns of the run table: what varies, and the settings people look for."""
+    flats = [config.flat() for config in plan.outline.configs.values()]
+    names = dict.fromkeys(name for flat in flats for name in flat)
+    varied = {name for name in names if len({str(flat.get(name)) for flat in flats}) > 1}
     main = (
         "model.norm", "model.hidden", "model.channels", "model.dropout", "loss", "optim",
         "optim.lr", "schedule", "schedule.warmup", "batch_size", "epochs",
     )  # fmt: skip
-    wanted = [name for name in flat if name in varied or name in main]
-    return {"variant": cell.variant, **{name: flat[name] for name in wanted}}
+
+    def params(cell: Cell) -> dict[str, Any]:
+        flat = cell.config.flat()
+        wanted = [name for name in flat if name in varied or name in main]
+        return {"variant": cell.variant, **{name: flat[name] for name in wanted}}
+
+    return params

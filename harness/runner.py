@@ -22,7 +22,7 @@ from harness.experiment import Cell
 from harness.interrupt import uninterrupted
 from harness.plan import Plan
 from harness.plan_record import plan_record
-from harness.recording import Options, comparison_tags, params
+from harness.recording import Options, comparison_tags, params_of
 from harness.reuse import Work, recorded
 from harness.stacked import Parent, Stacked, Watch
 from harness.tracking import NewCell
@@ -136,9 +136,10 @@ def _train(
     parent = Parent(records, comparison, plan, options)
     todo = [cell for stack in work.stacks for cell in stack]
     run_ids: dict[Cell, str] = {}
+    params = params_of(plan)
 
     def entry(cell: Cell) -> NewCell:
-        return NewCell(cell.name, params(plan, cell), {})
+        return NewCell(cell.name, params(cell), {})
 
     def watch(cells: Sequence[Cell]) -> Watch:
         variants = list(dict.fromkeys(cell.variant for cell in cells))

@@ -19,7 +19,7 @@ from harness.config import Data
 from harness.data.loaders import Loader, open_loader
 from harness.data.parquet import Card
 from harness.experiment import Cell
-from harness.recording import Options, params
+from harness.recording import Options, params_of
 from harness.stacked import Parent, Stacked, Watch
 from harness.tracking import NewCell
 from harness.training.grouping import group
@@ -56,9 +56,10 @@ def validate(
     found: dict[Cell, Validated] = {}
     watch = Watch(label, metric, statistics.fmean)
     records = parent.records
+    params = params_of(parent.plan)
 
     def entry(cell: Cell) -> NewCell:
-        return NewCell(cell.name, params(parent.plan, cell), tags)
+        return NewCell(cell.name, params(cell), tags)
 
     def left(some: Sequence[Cell]) -> Sequence[Cell]:
         everything = records.finished_cells(records.experiment_of(parent.run_id))

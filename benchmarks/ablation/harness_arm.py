@@ -108,7 +108,7 @@ def record_one_by_one(
     """The same with each cell a stack of its own, and one at work at a time."""
     from harness.cells import train_stacks
     from harness.commands.opening import run_options
-    from harness.recording import comparison_tags, params
+    from harness.recording import comparison_tags, params_of
     from harness.stacked import Parent, Stacked, Watch
     from harness.tracking import NewCell
     from harness.tracking.records import ExperimentInfo
@@ -129,7 +129,7 @@ def record_one_by_one(
     found = []
     for cell in cells:
         alone = Stacked([cell], Watch(cell.name, "val/accuracy", max))
-        entered = partial(_entry, NewCell, params, plan)
+        entered = partial(_entry, NewCell, params_of(plan))
         for _, outcome in train_stacks([alone], loader, parent, entered, _silent):
             found.append(outcome.metrics[METRIC])
     loader.close()
@@ -137,8 +137,8 @@ def record_one_by_one(
     return found
 
 
-def _entry(entry: Any, params: Any, plan: Plan, cell: Cell) -> Any:
-    return entry(cell.name, params(plan, cell), {})
+def _entry(entry: Any, params: Any, cell: Cell) -> Any:
+    return entry(cell.name, params(cell), {})
 
 
 def recorded(project: Project, since: float = 0.0) -> list[float]:

@@ -11,6 +11,7 @@ import importlib
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -20,7 +21,7 @@ from typing import Literal
 from harness import durable
 from harness.errors import HarnessError
 from harness.project import Project
-from harness.tracking import DATABASE, is_served, tracking_uri
+from harness.tracking import DATABASE, is_served, store_name, tracking_uri
 from harness.work import checkpoint, outcome, spool
 from harness.work.claims import claimed
 from harness.work.folders import WorkFolder
@@ -236,14 +237,14 @@ def work(project: Project) -> Iterator[Finding]:
     waiting = [each for each in folder.cells() if outcome.is_finished(each)]
     for each in waiting:
         outcome.read(each)  # raises where one is damaged
-    if [each for each in waiting if each.name not in held]:
-        yield Finding(
-            "problem",
-            "work",
-            f"{_count(len(waiting), 'finished cell')} not on record yet",
-            "harness sync",
-            10,
-        )
+    stores = {each.name: spool.get_cell(folder, each.name) for each in waiting}
+    own, counts = store_name(project), Counter(cell.store for cell in stores.values() if cell)
+    for name, count in counts.items() if stores.keys() - held.keys() else ():
+        where, command = ("", "harness sync")
+        if name != own:
+            where, command = f" in {name}", f"MLFLOW_TRACKING_URI={name} harness sync"
+        text = f"{_count(count, 'finished cell')} not on record{where} yet"
+        yield Finding("problem", "work", text, command, 10)
     stopped = 0
     for stack in sorted(folder.stacks.glob("*")):
         names = checkpoint.planned(stack)

@@ -190,7 +190,7 @@ class Recorder:
         """A cell's run as it should be; one that another process began goes on."""
         records = self.records
         wanted = PendingCell(
-            store=records.uri,
+            store=records.store_name,
             experiment=records.experiment_of(self.parent_id),
             parent=records.folder_of(self.parent_id),
             parent_id="",
@@ -204,7 +204,7 @@ class Recorder:
             before = spool.get_cell(records.work, name)
         except IntegrityError:
             before = None  # its run cannot be found any more: the cell gets another
-        if before is None or before.store != records.uri:
+        if before is None or before.store != records.store_name:
             return wanted
         return replace(
             wanted, attempt=before.attempt, run_id=before.run_id, parent_id=before.parent_id

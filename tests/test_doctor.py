@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -16,6 +17,8 @@ from data_sets import numbers
 from killing import killed_in_training
 
 from harness.project import Project
+from harness.tracking import store_name
+from harness.work import spool
 from harness.work.folders import WorkFolder
 
 ONE = ("run", "ablation-bn", "--seeds", "1", "--epochs", "1")
@@ -162,6 +165,37 @@ def test_what_waits_for_the_store_is_counted(project, monkeypatch):
     assert "2 finished cells not on record yet" in said
     assert "harness sync" in said
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    said = doctor(project, code=10)
+    assert "2 finished cells not on record in http://127.0.0.1:1 yet" in said
+    assert "MLFLOW_TRACKING_URI=http://127.0.0.1:1 harness sync" in said
+    said = words(harness(project, "sync").out)
+    assert said.startswith("nothing waits for mlruns/mlflow.db")
+    assert "2 finished cells wait for http://127.0.0.1:1" in said
+
+
+@pytest.fixture
+def waiting(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A project with finished cells that its own store does not have yet, as a kill leaves it."""
+    with monkeypatch.context() as away:
+        away.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+        harness(project, *ONE)
+    work = WorkFolder(project.runs_dir / "work")
+    for folder in work.cells():
+        cell = spool.get_cell(work, folder.name)
+        assert cell is not None
+        spool.put_cell(work, folder.name, replace(cell, store=store_name(project)))
+    for parent in spool.parents(work):
+        spool.put_parent(work, replace(parent, store=store_name(project)))
+    return project
+
+
+def test_what_waits_for_the_projects_own_store_moves_with_it(waiting):
+    there = moved(waiting)
+    harness(there, "doctor", "--fix", expect=None)  # MLflow's own default experiment
+    said = doctor(there, code=10)
+    assert "2 finished cells not on record yet" in said
+    assert "put on record in mlruns/mlflow.db: 2 cells" in words(harness(there, "sync").out)
+    assert "2 cells, 2 reused" in words(harness(there, *ONE).out)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

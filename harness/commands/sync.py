@@ -34,9 +34,11 @@ def sync_records(project: Project, width: int) -> None:
         if parent.status == "FINISHED":
             _note_on_run(project, records, parent)
     if not (pushed.cells or pushed.parents):
-        click.echo("nothing waits: everything that was trained is on record")
+        everything = not records.elsewhere()
+        which = "nothing waits: everything that was trained is on record"
+        click.echo(which if everything else f"nothing waits for {records.store_name}")
     else:
-        click.echo(f"put on record in {records.uri}: {plural(pushed.cells, 'cell')}")
+        click.echo(f"put on record in {records.store_name}: {plural(pushed.cells, 'cell')}")
     for parent in pushed.parents:
         click.echo(f"  {parent.kind:<10} {parent.name}")
     for experiment, count in Counter(cell.experiment for cell in pushed.left).items():
@@ -76,8 +78,6 @@ def _note_on_run(project: Project, records: Records, parent: PendingParent) -> N
 def _say_elsewhere(records: Records, width: int) -> None:
     """What waits for another store than the present one."""
     for uri, count in records.elsewhere().items():
-        text = (
-            f"{plural(count, 'finished cell')} wait for {uri}; the store now is {records.uri}. "
-            f"Set MLFLOW_TRACKING_URI to it, and harness sync again"
-        )
-        say(field("elsewhere", text, width))
+        wait = "waits" if count == 1 else "wait"
+        say(field("elsewhere", f"{plural(count, 'finished cell')} {wait} for {uri}:", width))
+        say(field("", f"MLFLOW_TRACKING_URI={uri} harness sync", width))

@@ -163,6 +163,14 @@ class ComparisonData:
     store_uri: str
 
 
+def store_name(project: Project) -> str:
+    """What a store is called by what waits for it; the project's own is so wherever it moves."""
+    from harness.tracking.connect import shown
+
+    uri, own = tracking_uri(project), sqlite_uri(project.runs_dir / DATABASE)
+    return f"{project.runs_dir.name}/{DATABASE}" if uri == own else shown(uri)
+
+
 def tracking_uri(project: Project) -> str:
     """Where results go: `$MLFLOW_TRACKING_URI`, else the project's own SQLite file; absolute.
 

@@ -30,6 +30,7 @@ from harness.tracking import (
     Finished,
     Status,
     open_store,
+    store_name,
     tracking_uri,
 )
 from harness.tracking.waiting import as_finished, curves_of, waiting_cells, waiting_elsewhere
@@ -109,6 +110,7 @@ class Records:
         self.project = project
         self.work = WorkFolder(project.runs_dir / "work")
         self.uri = shown(tracking_uri(project))
+        self.store_name = store_name(project)
         self.require = require
         self.away = away
         self.notes: tuple[str, ...] = store.notes if store else ()
@@ -149,11 +151,11 @@ class Records:
         from harness.tracking.sync import push
 
         others = claimed(self.work.claims)
-        return self.attempt(lambda store: push(store, self.work, self.uri, others))
+        return self.attempt(lambda store: push(store, self.work, self.store_name, others))
 
     def elsewhere(self) -> dict[str, int]:
         """Finished cells that wait for other stores: store -> how many."""
-        return waiting_elsewhere(self.work, self.uri)
+        return waiting_elsewhere(self.work, self.store_name)
 
     def touch(self, run_id: str) -> None:
         """Makes a comparison the one that was asked for last."""
@@ -237,7 +239,7 @@ class Records:
         Where the store is away, something that stands for the id.
         """
         wanted = PendingParent(
-            self.uri, kind, key, asdict(experiment), name, description, dict(tags)
+            self.store_name, kind, key, asdict(experiment), name, description, dict(tags)
         )
         parent = _Parent(wanted, {"run"})
         self._send(parent)
@@ -307,7 +309,7 @@ class Records:
         return sum(cell.parent == folder for cell, _ in self._waiting())
 
     def _waiting(self) -> Iterator[tuple[PendingCell, Finished]]:
-        for name, cell, done in waiting_cells(self.work, self.uri):
+        for name, cell, done in waiting_cells(self.work, self.store_name):
             yield cell, as_finished(self.work, name, cell, done)
 
     def _change(self, parent_id: str, what: str, **fields: Any) -> None:

@@ -38,20 +38,20 @@ class _Group:
     done: dict[str, outcome.Finished] = field(default_factory=dict)
 
 
-def push(store: Store, work: WorkFolder, uri: str, others: Collection[str] = ()) -> Pushed:
-    """Gives the store what waits for it; cells of `others` (folders' names) are left alone.
+def push(store: Store, work: WorkFolder, name: str, others: Collection[str] = ()) -> Pushed:
+    """Gives the store what waits for its `name`; cells of `others` (folders) are left alone.
 
     Raises:
         StoreAwayError: it does not answer; what was given stays given.
         IntegrityError: something that waits is damaged.
     """
     spool.remove_gone(work)
-    parents = {each.folder: each for each in spool.parents(work) if each.store == uri}
+    parents = {each.folder: each for each in spool.parents(work) if each.store == name}
     groups: dict[str, _Group] = {}
-    for name, cell, done in waiting_cells(work, uri):
-        if name not in others:
+    for folder, cell, done in waiting_cells(work, name):
+        if folder not in others:
             group = groups.setdefault(cell.parent, _Group())
-            group.cells[name], group.done[name] = cell, done
+            group.cells[folder], group.done[folder] = cell, done
     for folder, wanted in parents.items():
         if not wanted.run_id:
             parents[folder] = replace(wanted, run_id=store.open_wanted(wanted))

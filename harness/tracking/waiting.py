@@ -21,9 +21,9 @@ from harness.work.spool import PENDING, WAITING, PendingCell
 
 
 def waiting_cells(
-    work: WorkFolder, uri: str
+    work: WorkFolder, store: str
 ) -> Iterator[tuple[str, PendingCell, outcome.Finished]]:
-    """(Folder's name, run, outcome) of every finished cell that waits for the store at `uri`.
+    """(Folder's name, run, outcome) of every finished cell that waits for this store.
 
     Raises:
         IntegrityError: one is damaged.
@@ -31,16 +31,16 @@ def waiting_cells(
     for folder in work.cells():
         if outcome.is_finished(folder):
             cell = spool.get_cell(work, folder.name)
-            if cell is not None and cell.store == uri:
+            if cell is not None and cell.store == store:
                 yield folder.name, cell, outcome.read(folder)
 
 
-def waiting_elsewhere(work: WorkFolder, uri: str) -> dict[str, int]:
-    """How many finished cells wait for other stores than the one at `uri`."""
+def waiting_elsewhere(work: WorkFolder, store: str) -> dict[str, int]:
+    """How many finished cells wait for other stores than this one."""
     cells = (
         spool.get_cell(work, folder.name) for folder in work.cells() if outcome.is_finished(folder)
     )
-    return dict(Counter(cell.store for cell in cells if cell is not None and cell.store != uri))
+    return dict(Counter(cell.store for cell in cells if cell is not None and cell.store != store))
 
 
 def as_finished(work: WorkFolder, name: str, cell: PendingCell, done: outcome.Finished) -> Finished:

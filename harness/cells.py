@@ -163,7 +163,7 @@ def saved_words(stacks: Sequence[Stacked], parent: Parent, finished: Collection[
         at += [checkpoint.epoch_of(kept[0])] * len(unfinished) if kept else []
     cells = f"{left} unfinished cell{'s' * (left != 1)}"
     if not at:
-        return f"{cells}; none was saved yet" if left else "every cell is done"
+        return f"{cells}; none was saved yet: they begin anew" if left else "every cell is done"
     among = f"epoch {at[0]}" if len(set(at)) == 1 else f"epochs {min(at)} to {max(at)}"
     some = f", {len(at)} of them" if len(at) < left else ""
     return f"{cells}{some} saved at {among} of {stacks[0].cells[0].config.epochs}"

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness import durable
-from harness.errors import HarnessError
+from harness.errors import HarnessError, IntegrityError
 from harness.project import Project
 from harness.tracking import DATABASE, is_served, store_name, tracking_uri
 from harness.work import checkpoint, outcome, spool
@@ -245,17 +245,19 @@ def work(project: Project) -> Iterator[Finding]:
             where, command = f" in {name}", f"MLFLOW_TRACKING_URI={name} harness sync"
         text = f"{_count(count, 'finished cell')} not on record{where} yet"
         yield Finding("problem", "work", text, command, 10)
-    stopped = 0
+    stopped, damaged = 0, list[str]()
     for stack in sorted(folder.stacks.glob("*")):
         names = checkpoint.planned(stack)
         if names is None:
             yield Finding("problem", "work", f"{stack} is damaged", f"remove it: rm -r {stack}", 5)
         elif not names.keys() & held.keys():
             stopped += len(names)
-            with_checkpoint = checkpoint.files(stack)
-            if with_checkpoint:
-                checkpoint.newest(stack)  # raises where none is sound
+            if checkpoint.files(stack):
+                damaged += _unusable(stack)
     commands = sorted(_commands(folder) - {""})
+    for text in damaged:
+        fix = f"begin these cells anew: {(commands or [SEEDLESS])[0]} --restart"
+        yield Finding("problem", "work", text, fix, 5)
     if stopped:
         again = "; ".join(commands[:3]) or SEEDLESS
         yield Finding("note", "work", f"{_count(stopped, 'cell')} stopped in training", again)
@@ -295,6 +297,15 @@ CHECKS: dict[str, Callable[[Project], Iterator[Finding]]] = {
     "work": work,
     "data": data,
 }
+
+
+def _unusable(stack: Path) -> list[str]:
+    """What is wrong with a stack's checkpoints, where none of them is sound."""
+    try:
+        checkpoint.newest(stack)
+    except IntegrityError as error:
+        return ["; ".join([error.message, *error.details])]
+    return []
 
 
 def _commands(folder: WorkFolder) -> set[str]:

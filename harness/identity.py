@@ -15,9 +15,11 @@ import json
 import os
 import platform
 import re
+import shlex
 import socket
 import subprocess
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
@@ -128,6 +130,27 @@ def torch_version() -> str:
     return str(torch.__version__)
 
 
+def again_command(command: str, seeds: Iterable[int]) -> str:
+    """The `harness run` that trained cells, to train these seeds of them anew."""
+    same = without(command, "--fresh", "--restart", "--dry-run", "--no-wait")
+    same = without(same, "--seeds", "--until", "--max-seeds", values=1)
+    listed = ",".join(map(str, sorted(set(seeds))))
+    return f"{same} --fresh --seeds {listed if ',' in listed else f'{listed},'}"  # 3 is a count
+
+
+def without(command: str, *options: str, values: int = 0) -> str:
+    """A command line without some options, each with so many values behind it."""
+    kept, skipped = [], 0
+    for word in shlex.split(command):
+        if skipped:
+            skipped -= 1
+        elif word in options:
+            skipped = values
+        elif word.partition("=")[0] not in options:
+            kept.append(word)
+    return shlex.join(kept)
+
+
 def environment(root: Path, device: str) -> dict[str, Any]:
     """Where a run happens: git state of the project, versions, machine. Plain JSON values."""
     import torch
@@ -143,7 +166,7 @@ def environment(root: Path, device: str) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "host": socket.gethostname(),
         "user": _user(),
-        "command": " ".join(["harness", *sys.argv[1:]]),
+        "command": shlex.join(["harness", *sys.argv[1:]]),
     }
 
 

@@ -35,7 +35,7 @@ class Stopper:
         """Raises what is pending."""
         if self.pending is not None:
             number, self.pending = self.pending, None
-            raise Interrupted(number, "stopped; nothing is lost", f"continue with: {self.again}")
+            raise Interrupted(number, "stopped; no result is lost", f"continue with: {self.again}")
 
 
 @contextmanager

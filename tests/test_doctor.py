@@ -132,6 +132,16 @@ def test_a_damaged_stack_is_named_with_what_to_type(project):
     assert "rm -r" in said
 
 
+def test_checkpoints_of_which_none_is_sound_are_named_with_what_to_type(project):
+    killed_in_training(project, "run", "ablation-bn", "--seeds", "2", "--save-every", "0.1")
+    doctor(project, "--fix")
+    for path in (project.runs_dir / "work" / "stacks").rglob("*.safetensors"):
+        path.write_bytes(path.read_bytes()[:-1])
+    said = doctor(project, code=5)
+    assert "it is not what its checksum says" in said
+    assert "harness run ablation-bn --seeds 2 --save-every 0.1 --restart" in said
+
+
 def test_a_set_that_went_away(project):
     folder = project.root / "own"
     folder.mkdir()

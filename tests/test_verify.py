@@ -13,6 +13,7 @@ from command import harness
 from killing import QUICK, ended, killed_in_training
 from safetensors.torch import load_file, save_file
 
+from harness.identity import again_command
 from harness.project import Project
 
 RUN = ("run", "ablation-bn", "--seeds", "2", "--epochs", "2")
@@ -155,3 +156,31 @@ def test_other_data_of_that_name_is_refused(recorded):
 def test_nothing_recorded_is_said(project):
     done = harness(project, "verify", "ablation-bn", expect=3)
     assert "harness run ablation-bn" in words(done.err)
+
+
+@pytest.mark.parametrize(
+    ("command", "again"),
+    [
+        ("harness run a", "harness run a --fresh --seeds 0,3"),
+        ("harness run a --seeds 4 --epochs 20", "harness run a --epochs 20 --fresh --seeds 0,3"),
+        ("harness run a --seeds=4 --no-wait", "harness run a --fresh --seeds 0,3"),
+        (
+            "harness run a --set 'model.hidden=[8, 8]' --seeds 4",
+            "harness run a --set 'model.hidden=[8, 8]' --fresh --seeds 0,3",
+        ),
+        ("harness run a --until decided --max-seeds 9", "harness run a --fresh --seeds 0,3"),
+    ],
+)
+def test_to_train_cells_again_is_the_command_with_their_seeds(command, again):
+    assert again_command(command, [3, 0, 3]) == again
+    assert again_command("harness run a", [3]) == "harness run a --fresh --seeds 3,"
+
+
+def test_what_is_advised_mends_a_damaged_file(recorded):
+    path = file_of(recorded, "weights.safetensors")
+    path.write_bytes(b"no weights at all")
+    told = words(harness(recorded, "verify", "ablation-bn", "--sample", "0", expect=9).err)
+    advised = told.partition("again: harness ")[2].split()
+    assert "--fresh" in advised
+    harness(recorded, *advised)
+    harness(recorded, "verify", "ablation-bn", "--sample", "0")

@@ -39,3 +39,4 @@ def doctor(project: Project, fix: bool, width: int) -> None:
         error.exit_code = next((each.exit_code for each in left if each.exit_code), 1)
         raise error
     click.echo("all is well")
+    click.echo("  to read every file: harness verify NAME, harness data check NAME")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,12 +56,12 @@ def run_options(
     test_reads: Mapping[str, int] | None = None,
 ) -> Any:
     """How this process runs cells, with the environment that is recorded."""
-    from harness.identity import environment
+    from harness.identity import environment, without
     from harness.recording import Options
 
     found, care = environment(project.root, device), care or Care()
     # the command is repeated, not redone
-    found["command"] = re.sub(r" --(fresh|restart)(?= |$)", "", found["command"])
+    found["command"] = without(found["command"], "--fresh", "--restart")
     return Options(
         device=device,
         executor=executor,

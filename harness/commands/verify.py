@@ -11,6 +11,7 @@ from harness.commands.opening import open_data, say
 from harness.console import counting
 from harness.errors import ConfigError, VerificationError
 from harness.experiment import Experiment
+from harness.identity import again_command
 from harness.listing import field
 from harness.project import Project
 from harness.report.wording import plural
@@ -58,15 +59,15 @@ def verify(
     for name, problems in files.damaged.items():
         say(field("", f"{name}: {'; '.join(problems)}", width))
     sound = [run for run in cells if f"{run.variant}/s{run.seed}" not in files.damaged]
-    failed = len(files.damaged)
+    failed = [run.seed for run in cells if run not in sound]
     if some and sound:
         drawn = sample(sound, some, recorded.key)
         failed += _train(project, store, recorded, drawn, device, width)
     if failed:
+        command = again_command(recorded.plan["command"], failed)
         raise VerificationError(
-            f"{plural(failed, 'cell')} of {experiment.name} could not be verified",
-            "what differs is said above; a cell can be trained again: "
-            f"harness run {experiment.name} --fresh --seeds N",
+            f"{plural(len(failed), 'cell')} of {experiment.name} could not be verified",
+            f"what differs is said above; to train their seeds again: {command}",
         )
 
 
@@ -77,8 +78,8 @@ def _train(
     drawn: list[CellRun],
     device: str,
     width: int,
-) -> int:
-    """Trains the drawn cells again; returns how many came out differently."""
+) -> list[int]:
+    """Trains the drawn cells again; returns the seeds of those that came out differently."""
     from harness.data.catalog import find
     from harness.data.loaders import open_loader
     from harness.runner import choose_device
@@ -95,7 +96,7 @@ def _train(
     configs = [cell.config for cell in cells]
     chosen = choose_device(device, configs)
     loader = open_loader(card, configs[0].data, chosen)
-    start, failed = time.monotonic(), 0
+    start, failed = time.monotonic(), list[int]()
     reasons: dict[str, None] = {}
     try:
         with counting("training again") as told:
@@ -110,12 +111,12 @@ def _train(
     for each in sorted(found, key=lambda one: (one.cell.variant, one.cell.seed)):
         text = "the same, bit for bit: weights, curves, metrics"
         if each.differs:
-            failed += 1
+            failed.append(each.cell.seed)
             text = f"DIFFERS: {'; '.join(each.differs)}"
             reasons.update(dict.fromkeys(each.elsewhere))
         say(field(each.cell.name, text, width))
     took = time.monotonic() - start
-    click.echo(f"  {len(found) - failed} of {len(found)} came out the same, in {took:.1f} s")
+    click.echo(f"  {len(found) - len(failed)} of {len(found)} came out the same, in {took:.1f} s")
     if failed:
         text = "; ".join(reasons) or "the same machine, versions and training code as recorded"
         say(field("where", text, width))

@@ -6,9 +6,9 @@ missing cells, runs that diverged, too few seeds, one learning rate for all, a s
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING
 
+from harness.identity import without
 from harness.report.headline import diverged_runs
 
 if TYPE_CHECKING:
@@ -88,10 +88,4 @@ def _more_seeds(summary: Summary, contrasts: list[Contrast]) -> int | None:
 
 
 def _with_seeds(command: str, seeds: int) -> str:
-    words = shlex.split(command)
-    kept = [
-        word
-        for before, word in zip(["", *words], words)
-        if not word.startswith("--seeds") and before != "--seeds"
-    ]
-    return f"{shlex.join(kept)} --seeds {seeds}"
+    return f"{without(command, '--seeds', values=1)} --seeds {seeds}"

@@ -24,6 +24,7 @@ from mlflow.exceptions import MlflowException
 
 from harness.errors import IntegrityError, TrackingError
 from harness.experiment import digest
+from harness.identity import again_command
 from harness.tracking import (
     CellRun,
     ComparisonData,
@@ -324,11 +325,14 @@ def _check(run: Run, name: str, content: bytes) -> None:
 
 
 def _damaged(run: Run, name: str, why: str) -> IntegrityError:
-    experiment = run.data.tags.get("harness.experiment", "...")
+    tags = run.data.tags
+    command = tags.get("mlflow.source.name", "")
+    if not command.startswith("harness run "):
+        command = f"harness run {tags.get('harness.experiment', '...')}"
     return IntegrityError(
         f"{name} of run {run.info.run_id} ({run.info.run_name}) is damaged: {why}",
-        f"train its cell again: harness run {experiment} --fresh --seeds "
-        f"{run.data.tags.get('seed', '...')}; or put the file back from a copy",
+        f"train its cell again: {again_command(command, [int(tags.get('seed', 0))])}; "
+        "or put the file back from a copy",
     )
 
 

@@ -84,8 +84,8 @@ class Recorder:
         runs = {}
         for cell, each in new.items():
             runs[cell] = _Run(names[cell], self._wanted(names[cell], each), epoch)
-        # before they train: whoever finds one finished must know what it is
-        spool.put_cells(self.records.work, {run.name: run.wanted for run in runs.values()})
+            # before it trains: whoever finds it finished must know what it is
+            spool.put_cell(self.records.work, names[cell], runs[cell].wanted)
         with self._lock:
             self._runs.update(runs)
             self._tell()

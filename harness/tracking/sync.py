@@ -96,17 +96,15 @@ def begin(
         for name, cell in cells.items()
         if name not in found
     }
-    spool.put_cells(work, fresh)  # before the store hears of them
+    for name, cell in fresh.items():
+        spool.put_cell(work, name, cell)  # before the store hears of it
     if fresh:
         new = [_new(name, cell) for name, cell in fresh.items()]
         role = next(iter(fresh.values())).role
         found.update(zip(fresh, store.start_cells(parent_id, new, _dataset(fresh), role)))
-    known_now = {
-        name: replace(cell, run_id=found[name], parent_id=parent_id)
-        for name, cell in {**cells, **fresh}.items()
-        if cell.run_id != found[name]
-    }
-    spool.put_cells(work, known_now)
+    for name, cell in {**cells, **fresh}.items():
+        if cell.run_id != found[name]:
+            spool.put_cell(work, name, replace(cell, run_id=found[name], parent_id=parent_id))
     return found
 
 

@@ -14,7 +14,6 @@ import json
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -27,8 +26,6 @@ PARENT = "parent.json"
 FILES = "files"
 PENDING = "pending:"
 GONE = ".gone-"
-WRITERS = 8
-"""Files that are written and flushed at once."""
 WORK = "harness.work"
 """Tag of a run: the folder that its cell had, by which records name it until it has an id."""
 WAITING = "harness.waiting"
@@ -103,17 +100,6 @@ def put_cell(work: WorkFolder, name: str, cell: PendingCell) -> None:
     with durable.writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     durable.write_json(folder / CELL, asdict(cell))
-
-
-def put_cells(work: WorkFolder, cells: Mapping[str, PendingCell]) -> None:
-    """Writes what is known of several cells' runs; their flushes to the disk share the wait.
-
-    Raises:
-        ResourceError: they cannot be written.
-    """
-    with ThreadPoolExecutor(WRITERS) as pool:
-        for written in [pool.submit(put_cell, work, name, cell) for name, cell in cells.items()]:
-            written.result()
 
 
 def get_cell(work: WorkFolder, name: str) -> PendingCell | None:
